@@ -1,0 +1,53 @@
+"""Clean, full-band, correctly loud speech from the recording at hand.
+
+The public names load on first use, so that `import speakup` costs nothing heavy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from speakup.batch import run_batch
+    from speakup.catalogue import list_models, load_model
+    from speakup.config import Config
+    from speakup.errors import SpeakupError
+    from speakup.pipeline import Pipeline, Result, enhance
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Config",
+    "Pipeline",
+    "Result",
+    "SpeakupError",
+    "__version__",
+    "enhance",
+    "list_models",
+    "load_model",
+    "run_batch",
+]
+
+_HOMES = {
+    "Config": "speakup.config",
+    "Pipeline": "speakup.pipeline",
+    "Result": "speakup.pipeline",
+    "SpeakupError": "speakup.errors",
+    "enhance": "speakup.pipeline",
+    "list_models": "speakup.catalogue",
+    "load_model": "speakup.catalogue",
+    "run_batch": "speakup.batch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
