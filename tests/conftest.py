@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_logged_error(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
+    """Fail the test that makes any library log an ERROR it did not announce."""
+    yield
+    if request.node.get_closest_marker("logs_errors") is not None:
+        return
+    errors = [
+        record.getMessage()
+        for when in ("setup", "call")
+        for record in caplog.get_records(when)
+        if record.levelno >= logging.ERROR
+    ]
+    assert not errors, f"logged as ERROR: {errors}"
+
+
+@pytest.fixture(autouse=True)
+def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse connections to other machines: audio and words about it stay here."""
+    if request.node.get_closest_marker("network") is not None:
+        return
+    connect = socket.socket.connect
+
+    def connect_here_only(self: socket.socket, address: Any) -> None:
+        if isinstance(address, tuple) and address[0] not in ("localhost", "127.0.0.1", "::1"):
+            raise AssertionError(f"a test tried to reach {address[0]}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_here_only)
+
+
+@pytest.fixture
+def shared_recordings() -> Path:
+    """Give the folder of real recordings, or skip where there is none."""
+    folder = os.environ.get("SPEAKUP_TEST_DATA")
+    if not folder:
+        pytest.skip("SPEAKUP_TEST_DATA names no folder of recordings")
+    return Path(folder)
