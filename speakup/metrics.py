@@ -1,0 +1,267 @@
+"""How good a recording is: functions of an estimate, its reference and their sample rate.
+
+Every function takes `(T,)` or `(C, T)` signals, mixes channels to mono, and gives one number.
+Two conventions hold throughout, so that figures can be compared: the rate is changed by
+`scipy.signal.resample_poly` (its default Kaiser window), and a metric that cannot be computed
+for a signal (no speech found, too short, empty) gives NaN rather than a made-up number.
+Neither time nor level is matched here: call `align` and `match_level` first where they may differ.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, signal
+
+from speakup.errors import ConfigError
+
+Signal = NDArray[np.floating[Any]]
+
+SPEECH_RATE = 16_000
+"""Rate in Hz at which PESQ, ESTOI, DNSMOS, words and voice are measured."""
+
+LSD_RATE = 44_100
+LSD_N_FFT = 2048
+LSD_HOP_LENGTH = 512
+LSD_FLOOR_POWER = 1e-8
+"""Floor of a bin's power before the logarithm: about -106 dB below a full-scale sine's bin."""
+
+_FRAMES_AT_ONCE = 512
+
+
+def mono(waveform: Signal) -> NDArray[np.float64]:
+    """Mix `(C, T)` to `(T,)` as the mean of the channels; `(T,)` stays as it is."""
+    samples = np.asarray(waveform, dtype=np.float64)
+    return samples.mean(axis=0) if samples.ndim == 2 else samples
+
+
+def resample(waveform: Signal, rate_in: int, rate_out: int) -> NDArray[np.float64]:
+    """Change the rate of `(..., T)` to `(..., ceil(T * rate_out / rate_in))`.
+
+    This is the measuring convention, not the product's resampler (`streaming.Resampler`).
+    """
+    samples = np.asarray(waveform, dtype=np.float64)
+    if rate_in == rate_out or samples.shape[-1] == 0:
+        return samples
+    common = math.gcd(rate_in, rate_out)
+    return np.asarray(signal.resample_poly(samples, rate_out // common, rate_in // common, axis=-1))
+
+
+def lag(
+    estimate: Signal, reference: Signal, sample_rate: int, max_lag_seconds: float = 0.025
+) -> int:
+    """Find by how many samples the estimate comes after the reference.
+
+    It is the place of the largest absolute cross-correlation within `max_lag_seconds` either way;
+    the sign is ignored because a reversed polarity is not heard.
+    """
+    late, early = mono(estimate), mono(reference)
+    if not (late.any() and early.any()):
+        return 0
+    size = fft.next_fast_len(len(late) + len(early), real=True)
+    correlation = fft.irfft(fft.rfft(late, size) * np.conj(fft.rfft(early, size)), size)
+    furthest = min(round(max_lag_seconds * sample_rate), min(len(late), len(early)) - 1)
+    lags = np.arange(-furthest, furthest + 1)
+    return int(lags[np.argmax(np.abs(correlation[lags]))])
+
+
+def align(
+    estimate: Signal, reference: Signal, sample_rate: int, max_lag_seconds: float = 0.025
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cut both signals to the stretch they share, at the lag where they agree best.
+
+    Returns:
+        The estimate and the reference, mono, of the same length.
+    """
+    samples = lag(estimate, reference, sample_rate, max_lag_seconds)
+    late = mono(estimate)[max(samples, 0) :]
+    early = mono(reference)[max(-samples, 0) :]
+    length = min(len(late), len(early))
+    return late[:length], early[:length]
+
+
+def match_level(estimate: Signal, reference: Signal) -> NDArray[np.float64]:
+    """Scale the estimate to the reference's RMS; silence is left alone."""
+    samples = np.asarray(estimate, dtype=np.float64)
+    power = float(np.mean(np.square(samples))) if samples.size else 0.0
+    if power == 0.0:
+        return samples
+    wanted = float(np.mean(np.square(np.asarray(reference, dtype=np.float64))))
+    return samples * math.sqrt(wanted / power)
+
+
+def si_sdr(estimate: Signal, reference: Signal, sample_rate: int) -> float:
+    """Give the scale-invariant signal-to-distortion ratio in dB; `inf` for a scaled copy.
+
+    The sample rate is taken for the sake of one signature and not used.
+
+    Reference:
+        Le Roux et al. 2019, arXiv 1811.02508, eq. 3, after removing both means.
+    """
+    est, ref = _same_length(estimate, reference)
+    est, ref = est - est.mean(), ref - ref.mean()
+    energy = float(ref @ ref)
+    if energy == 0.0:
+        return math.nan
+    target = (float(est @ ref) / energy) * ref
+    rest = float(np.sum(np.square(est - target)))
+    wanted = float(target @ target)
+    if rest == 0.0:
+        return math.inf if wanted > 0.0 else math.nan
+    return 10.0 * math.log10(wanted / rest) if wanted > 0.0 else -math.inf
+
+
+def lsd(
+    estimate: Signal,
+    reference: Signal,
+    sample_rate: int,
+    *,
+    above_hz: float | None = None,
+    below_hz: float | None = None,
+) -> float:
+    """Give the log-spectral distance, in units of log10 power (1.0 is 10 dB in every bin).
+
+    At 44.1 kHz: with `P = max(|STFT|^2, 1e-8)` of 2048-sample Hann windows every 512 samples
+    (zeros beyond the ends), it is the mean over frames of
+    `sqrt(mean over bins of (log10 P_estimate - log10 P_reference)^2)`.
+    The floor is absolute, so levels should be near speech's usual -25 dBFS.
+
+    Args:
+        estimate: `(T,)` or `(C, T)`.
+        reference: As the estimate; the longer of the two is cut.
+        sample_rate: Of both, in Hz; other rates are resampled to 44.1 kHz.
+        above_hz: Compare only bins at or above this frequency.
+        below_hz: Compare only bins below this frequency.
+
+    Reference:
+        Gray and Markel 1976, IEEE Trans. ASSP 24(5), section III; the settings are those of the
+        literature on speech super-resolution (Liu et al. 2022, arXiv 2203.14941, section 4).
+    """
+    est, ref = _same_length(
+        resample(mono(estimate), sample_rate, LSD_RATE),
+        resample(mono(reference), sample_rate, LSD_RATE),
+    )
+    hz_per_bin = LSD_RATE / LSD_N_FFT
+    first = 0 if above_hz is None else math.ceil(above_hz / hz_per_bin)
+    last = LSD_N_FFT // 2 + 1 if below_hz is None else math.ceil(below_hz / hz_per_bin)
+    if first >= last or len(est) == 0:
+        return math.nan
+    est_frames, ref_frames = _frames(est), _frames(ref)
+    distances = []
+    for start in range(0, len(est_frames), _FRAMES_AT_ONCE):  # bounded memory on long files
+        part = slice(start, start + _FRAMES_AT_ONCE)
+        difference = _log_power(est_frames[part]) - _log_power(ref_frames[part])
+        distances.append(np.sqrt(np.mean(np.square(difference[:, first:last]), axis=1)))
+    return float(np.mean(np.concatenate(distances)))
+
+
+def pesq_wb(estimate: Signal, reference: Signal, sample_rate: int) -> float:
+    """Give the wide-band PESQ score, 1.04 (bad) to 4.64 (identical), at 16 kHz.
+
+    Raises:
+        ConfigError: the package pesq is not installed.
+
+    Reference:
+        ITU-T P.862.2; it aligns level, and delay per utterance, by itself.
+    """
+    package = _optional("pesq", "PESQ")
+    est, ref = _at_speech_rate(estimate, reference, sample_rate)
+    if not (est.any() and ref.any()):
+        return math.nan
+    try:
+        return float(package.pesq(SPEECH_RATE, ref, est, "wb"))
+    except package.PesqError:  # no utterance found, or under a quarter of a second
+        return math.nan
+
+
+def estoi(estimate: Signal, reference: Signal, sample_rate: int) -> float:
+    """Give the extended short-time objective intelligibility, up to 1 (identical).
+
+    Raises:
+        ConfigError: the package pystoi is not installed.
+
+    Reference:
+        Jensen and Taal 2016, IEEE/ACM TASLP 24(11). The input is brought to 16 kHz here, the
+        method itself works at 10 kHz.
+    """
+    package = _optional("pystoi", "ESTOI")
+    est, ref = _at_speech_rate(estimate, reference, sample_rate)
+    if len(ref) < SPEECH_RATE // 10 or not (est.any() and ref.any()):
+        return math.nan
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Not enough STFT frames")
+        try:
+            return float(package.stoi(ref, est, SPEECH_RATE, extended=True))
+        except RuntimeWarning:  # fewer than 30 frames hold speech
+            return math.nan
+
+
+def dnsmos(estimate: Signal, sample_rate: int) -> dict[str, float]:
+    """Predict listeners' scores without a reference: `ovrl`, `sig` and `bak`, 1 to 5.
+
+    The signal is brought to 16 kHz and clipped to [-1, 1]; its level is left as it is, and the
+    model is sensitive to it. Shorter signals are repeated to 9 s, longer ones averaged.
+
+    Raises:
+        ConfigError: the package speechmos is not installed.
+
+    Reference:
+        Reddy et al. 2022, arXiv 2110.01763 (DNSMOS P.835, not the personalised one).
+    """
+    package = _optional("speechmos.dnsmos", "DNSMOS")
+    samples = np.clip(resample(mono(estimate), sample_rate, SPEECH_RATE), -1.0, 1.0)
+    if len(samples) == 0:
+        return {"ovrl": math.nan, "sig": math.nan, "bak": math.nan}
+    scores = package.run(samples, sr=SPEECH_RATE)
+    return {name: float(scores[f"{name}_mos"]) for name in ("ovrl", "sig", "bak")}
+
+
+def _optional(module: str, what: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"{what} needs the package {module.partition('.')[0]}",
+            None,
+            "Install it with: pip install 'speakup[eval]'",
+        ) from error
+
+
+def _same_length(
+    estimate: Signal, reference: Signal
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    est, ref = mono(estimate), mono(reference)
+    length = min(len(est), len(ref))
+    return est[:length], ref[:length]
+
+
+def _at_speech_rate(
+    estimate: Signal, reference: Signal, sample_rate: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return _same_length(
+        resample(mono(estimate), sample_rate, SPEECH_RATE),
+        resample(mono(reference), sample_rate, SPEECH_RATE),
+    )
+
+
+def _frames(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """View `(T,)` as `(N, n_fft)`, `N = 1 + T // hop_length`, zeros beyond the ends."""
+    padded = np.pad(samples, LSD_N_FFT // 2)
+    return np.lib.stride_tricks.sliding_window_view(padded, LSD_N_FFT)[::LSD_HOP_LENGTH]
+
+
+@functools.cache
+def _hann() -> NDArray[np.float64]:
+    return np.asarray(signal.get_window("hann", LSD_N_FFT, fftbins=True))
+
+
+def _log_power(frames: NDArray[np.float64]) -> NDArray[np.float64]:
+    spectrum = fft.rfft(frames * _hann(), axis=1)
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    return np.asarray(np.log10(np.maximum(power, LSD_FLOOR_POWER)))
