@@ -1,7 +1,4 @@
-"""How loud a recording is, and which gain a delivery target asks for.
-
-The meter streams: blocks `(C, T)` of any length give the same result as one block, and memory
-does not grow with the recording.
+"""Which gain a delivery target asks for; the meter and the limiter are had from here too.
 
 Mono convention: BS.1770 sums the channels that exist, so a mono file is measured as one channel
 and nothing is added for its being played by two loudspeakers. The same voice on both channels of
@@ -10,18 +7,15 @@ a stereo file reads 3 LU more than the mono file, so at one target its channels 
 
 from __future__ import annotations
 
-import copy
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
-from pyloudnorm.iirfilter import IIRfilter
-from scipy.signal import sosfilt
 
 from speakup.errors import ConfigError
-from speakup.truepeak import Float32, Float64, Limiter, Oversampler, Reframer, checked_block
+from speakup.meter import MOMENTARY_SECONDS, LoudnessMeter
+from speakup.truepeak import Float32, Limiter
 
 __all__ = [
     "MAX_GAIN_DB",
@@ -31,153 +25,13 @@ __all__ = [
     "LoudnessMeter",
     "plan_gain",
     "resolve_target",
+    "settle_gain",
 ]
 
 MAX_GAIN_DB = 30.0
 """No plan amplifies by more than this: what is quieter than that is mostly noise."""
 
-_ABSOLUTE_GATE_LUFS = -70.0
-_RELATIVE_GATE_LU = -10.0
-_RANGE_GATE_LU = -20.0
-_HOPS_PER_SECOND = 10
-_MOMENTARY_HOPS = 4
-_SHORT_TERM_HOPS = 30
-_FLOOR_HOPS = 5
-
-
-class LoudnessMeter:
-    """Measure loudness, its range, peaks, RMS and noise floor of a stream.
-
-    The 400 ms and 3 s windows step by 100 ms and are counted, with their exact energies, in
-    bins of 0.01 LU: the memory is that of two histograms however long the recording. The only
-    error is that a relative gate acts on whole bins: below 0.001 LU on real programmes. Range
-    percentiles are bin centres: within 0.01 LU. Samples that are not finite count as zero.
-    Every figure may be asked for at any time.
-
-    Args:
-        sample_rate: In Hz, 8000 to 192000.
-        channels: In the order of WAVE and FLAC: L R C LFE Lb Rb Ls Rs; see `_channel_weights`.
-
-    Reference: ITU-R BS.1770-5 Annexes 1 and 2; EBU Tech 3341 and 3342. At rates below 16 kHz
-        the coefficients, which are pyloudnorm's and FFmpeg's, read up to 0.2 LU above what the
-        same sound reads at 48 kHz.
-    """
-
-    def __init__(self, sample_rate: int, channels: int) -> None:
-        if sample_rate <= 0 or channels <= 0:
-            raise ValueError(f"need a rate and channels, got {sample_rate} Hz, {channels} channels")
-        self._rate = sample_rate
-        self._weights = _channel_weights(channels)
-        self._sos = _k_weighting(sample_rate)
-        self._filter_state = np.zeros((len(self._sos), channels, 2))
-        self._oversampler = Oversampler(sample_rate)
-        self._recent = np.zeros((channels, Oversampler.history), np.float32)
-        # One second is the shortest piece that holds whole 100 ms hops at every integer rate.
-        self._reframer = Reframer(channels, sample_rate)
-        self._momentary = _EnergyHistogram()
-        self._short_term = _EnergyHistogram()
-        self._hops = np.zeros(0)
-        self._raw_hops = np.zeros(0)
-        self._quietest = math.inf
-        self._square_sum = 0.0
-        self._samples = 0
-        self._sample_peak = 0.0
-        self._true_peak = 0.0
-        self._closed: LoudnessMeter | None = None
-
-    def push(self, block: Float32) -> None:
-        """Take in a block `(C, T)`."""
-        self._closed = None
-        for second in self._reframer.push(checked_block(block, len(self._weights))):
-            self._measure(second)
-
-    def integrated_lufs(self) -> float:
-        """Give the gated loudness in LUFS; -inf for silence and for less than 400 ms.
-
-        Reference: ITU-R BS.1770-5 Annex 1, equations 3 to 7.
-        """
-        return self._at_end()._momentary.gated_lufs(_RELATIVE_GATE_LU)
-
-    def loudness_range(self) -> float:
-        """Give the loudness range (LRA) in LU; 0 for silence and for less than 3 s.
-
-        Reference: EBU Tech 3342, section 4: 10th to 95th percentile.
-        """
-        low, high = self._at_end()._short_term.percentiles_lufs(_RANGE_GATE_LU, (0.10, 0.95))
-        return high - low
-
-    def true_peak_dbtp(self) -> float:
-        """Give the largest true peak of any channel in dBTP; -inf for silence."""
-        end = self._at_end()
-        return _decibels(max(end._true_peak, end._sample_peak))
-
-    def sample_peak_dbfs(self) -> float:
-        """Give the largest sample of any channel in dBFS; -inf for silence."""
-        return _decibels(self._at_end()._sample_peak)
-
-    def rms_dbfs(self) -> float:
-        """Give the RMS over the whole length and all channels, ungated, in dBFS."""
-        end = self._at_end()
-        return _decibels(math.sqrt(end._square_sum / max(1, end._samples * len(end._weights))))
-
-    def noise_floor_dbfs(self) -> float:
-        """Give the RMS of the quietest half second in dBFS, as ACX Check does.
-
-        Windows step by 100 ms. With less than half a second it is the RMS of the whole.
-        """
-        quietest = self._at_end()._quietest
-        return self.rms_dbfs() if math.isinf(quietest) else _decibels(math.sqrt(quietest))
-
-    @property
-    def seconds(self) -> float:
-        """Length taken in so far."""
-        return self._at_end()._samples / self._rate
-
-    def _at_end(self) -> LoudnessMeter:
-        """Measure the unfinished second on a copy, so that the stream can go on."""
-        if self._closed is None:
-            self._closed = copy.deepcopy(self)
-            self._closed._measure(self._reframer.rest, last=True)
-            self._closed._closed = self._closed
-        return self._closed
-
-    def _measure(self, piece: Float32, *, last: bool = False) -> None:
-        wide = piece.astype(np.float64)
-        self._samples += piece.shape[1]
-        self._square_sum += float(np.vdot(wide, wide))
-        self._sample_peak = max(self._sample_peak, float(np.abs(piece).max(initial=0.0)))
-        self._measure_true_peak(piece, last)
-        # 100 ms hops end at floor(j * rate / 10): a second is whole at 11.025 kHz as well.
-        hops = piece.shape[1] * _HOPS_PER_SECOND // self._rate
-        if hops == 0:
-            return
-        edges = np.arange(hops + 1) * self._rate // _HOPS_PER_SECOND
-        lengths = np.diff(edges)
-        weighted, self._filter_state = sosfilt(self._sos, wide, axis=-1, zi=self._filter_state)
-        sums = np.add.reduceat((weighted * weighted)[:, : edges[-1]], edges[:-1], axis=-1)
-        raw_sums = np.add.reduceat((wide * wide)[:, : edges[-1]], edges[:-1], axis=-1)
-        self._count_windows(self._weights @ sums / lengths, raw_sums.mean(axis=0) / lengths)
-
-    def _count_windows(self, energies: Float64, raw_energies: Float64) -> None:
-        fresh = len(energies)
-        self._hops = np.concatenate([self._hops, energies])
-        self._momentary.add(_sliding_mean(self._hops, 4)[-fresh:])
-        self._short_term.add(_sliding_mean(self._hops, 30)[-fresh:])
-        self._hops = self._hops[-29:]
-        self._raw_hops = np.concatenate([self._raw_hops, raw_energies])
-        floors = _sliding_mean(self._raw_hops, _FLOOR_HOPS)
-        self._quietest = min(self._quietest, float(floors.min(initial=math.inf)))
-        self._raw_hops = self._raw_hops[1 - _FLOOR_HOPS :]
-
-    def _measure_true_peak(self, piece: Float32, last: bool) -> None:
-        parts = [self._recent, piece]
-        if last:
-            parts.append(np.zeros((len(self._weights), Oversampler.reach), np.float32))
-        signal = np.concatenate(parts, axis=1)
-        known = max(self._true_peak, self._sample_peak)
-        between = self._oversampler.between(signal, known)
-        self._true_peak = max(known, float(between.max(initial=0.0)))
-        self._recent = signal[:, signal.shape[1] - (Oversampler.history) :].copy()
+_MAX_CORRECTION_DB = 3.0
 
 
 @dataclass(frozen=True)
@@ -282,110 +136,51 @@ def plan_gain(
     return GainPlan(gain, warnings)
 
 
+def settle_gain(
+    plan: GainPlan,
+    target: DeliveryTarget,
+    meter: LoudnessMeter,
+    read: Callable[[], Iterable[Float32]],
+) -> GainPlan:
+    """Correct a plan for the loudness that the limiter takes away, mostly 0.3 to 1 LU.
+
+    Where the limiter will act, the recording goes through gain and limiter once, unwritten, and
+    what is missing then is added; once more if that was over 1 dB. The sum stops at 3 dB, past
+    which the limiting would be heard, with a warning if more than 0.5 dB stay missing.
+
+    Args:
+        plan: What `plan_gain` gave.
+        target: What it was planned for.
+        meter: What it was planned from.
+        read: Opens the recording anew, as blocks `(C, T)`.
+    """
+    overshoot = meter.true_peak_dbtp() + plan.gain_db - target.true_peak_dbtp
+    if overshoot <= 0.0 or math.isinf(meter.integrated_lufs()) or plan.gain_db >= MAX_GAIN_DB:
+        return plan
+    correction = 0.0
+    for _ in range(2):
+        trial = LoudnessMeter(meter.sample_rate, meter.channels)
+        limiter = Limiter(meter.sample_rate, meter.channels, target.true_peak_dbtp)
+        factor = np.float32(10.0 ** ((plan.gain_db + correction) / 20.0))
+        for block in read():
+            trial.push(limiter.push(block * factor))
+        trial.push(limiter.flush())
+        missing = plan_gain(trial, target).gain_db
+        correction += max(missing, 0.0)
+        if missing <= 1.0 or correction > _MAX_CORRECTION_DB:
+            break
+    short = correction - _MAX_CORRECTION_DB
+    warnings = list(plan.warnings)
+    if short > 0.5:
+        warnings.append(f"peaks are limited so much that it stays about {short:.1f} dB too quiet")
+    return GainPlan(plan.gain_db + min(correction, _MAX_CORRECTION_DB), warnings)
+
+
 def _unmeasurable(meter: LoudnessMeter) -> str:
     if math.isinf(meter.sample_peak_dbfs()):
         reason = "digital silence"
-    elif meter.seconds < _MOMENTARY_HOPS / _HOPS_PER_SECOND:
+    elif meter.seconds < MOMENTARY_SECONDS:
         reason = "shorter than 400 ms, too short to measure loudness"
     else:
         reason = "quieter than -70 LUFS throughout, which counts as silence"
     return f"{reason}: the level is left as it is"
-
-
-class _EnergyHistogram:
-    """Counts and exact energy sums of windows from -70 to +30 LUFS, in bins of 0.01 LU."""
-
-    _BINS_PER_LU = 100
-    _BINS = 10_000
-
-    def __init__(self) -> None:
-        self._counts = np.zeros(self._BINS, np.int64)
-        self._energies = np.zeros(self._BINS)
-        steps = (np.arange(self._BINS) + 0.5) / self._BINS_PER_LU
-        self._lufs = _ABSOLUTE_GATE_LUFS + steps
-
-    def add(self, energies: Float64) -> None:
-        """Count windows by their energy; those under the absolute gate are dropped."""
-        energies = energies[energies > _energy(_ABSOLUTE_GATE_LUFS)]
-        above_gate = _lufs(energies) - _ABSOLUTE_GATE_LUFS
-        bins = (above_gate * self._BINS_PER_LU).astype(np.int64).clip(0, self._BINS - 1)
-        np.add.at(self._counts, bins, 1)
-        np.add.at(self._energies, bins, energies)
-
-    def gated_lufs(self, gate_lu: float) -> float:
-        """Average the windows that lie above a gate relative to the average of all."""
-        counts, energies = self._above(gate_lu)
-        return float(_lufs(energies.sum() / counts.sum())) if counts.any() else -math.inf
-
-    def percentiles_lufs(self, gate_lu: float, shares: tuple[float, float]) -> tuple[float, float]:
-        """Give the loudness below which each share of the gated windows lies, by nearest rank."""
-        counts, _ = self._above(gate_lu)
-        if not counts.any():
-            return 0.0, 0.0
-        ranks = np.cumsum(counts)
-        low, high = (
-            float(self._lufs[np.searchsorted(ranks, round((ranks[-1] - 1) * share) + 1)])
-            for share in shares
-        )
-        return low, high
-
-    def _above(self, gate_lu: float) -> tuple[NDArray[np.int64], Float64]:
-        if not self._counts.any():
-            return self._counts, self._energies
-        gate = _lufs(self._energies.sum() / self._counts.sum()) + gate_lu
-        passed = self._lufs > gate
-        return self._counts * passed, self._energies * passed
-
-
-def _k_weighting(sample_rate: int) -> Float64:
-    """Give the two second-order sections `(2, 6)` of BS.1770-5 Annex 1, Tables 1 and 2.
-
-    The parameters are those of pyloudnorm's filter class "DeMan", which at 48 kHz reproduces
-    the tables; its default class reads 0.04 LU low.
-    """
-    shelf = IIRfilter(
-        3.99984385397, 0.7071752369554193, 1681.9744509555319, sample_rate, "high_shelf_DeMan"
-    )
-    high_pass = IIRfilter(
-        0.0, 0.5003270373253953, 38.13547087613982, sample_rate, "high_pass_DeMan"
-    )
-    return np.array([[*section.b, *section.a] for section in (shelf, high_pass)])
-
-
-def _channel_weights(channels: int) -> Float64:
-    """Give the weight of each channel of a WAVE or FLAC file by its number of channels.
-
-    Surrounds between 60 and 120 degrees count 1.41, the LFE nothing, all others 1: so the rear
-    pair of 7.1 and the back centre of 6.1 count 1. Channels past the eighth count 1.
-
-    Reference: ITU-R BS.1770-5 Annex 1, Table 4, and Annex 3.
-    """
-    front, side, lfe = 1.0, 1.41, 0.0
-    layouts = {
-        4: [front, front, side, side],
-        5: [front, front, front, side, side],
-        6: [front, front, front, lfe, side, side],
-        7: [front, front, front, lfe, front, side, side],
-        8: [front, front, front, lfe, front, front, side, side],
-    }
-    known = layouts.get(min(channels, 8), [front] * channels)
-    return np.array(known + [front] * (channels - len(known)))
-
-
-def _sliding_mean(values: Float64, width: int) -> Float64:
-    if len(values) < width:
-        return np.zeros(0)
-    return np.asarray(sliding_window_view(values, width).mean(axis=-1))
-
-
-def _lufs(energy: Float64) -> Float64:
-    """BS.1770-5 Annex 1, equation 2: -0.691 dB cancels the K-weighting at 997 Hz."""
-    return -0.691 + 10.0 * np.log10(energy)
-
-
-def _energy(lufs: float) -> float:
-    return float(10.0 ** ((lufs + 0.691) / 10.0))
-
-
-def _decibels(magnitude: float) -> float:
-    return 20.0 * math.log10(magnitude) if magnitude > 0.0 else -math.inf

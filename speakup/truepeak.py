@@ -27,7 +27,9 @@ class Limiter:
     The joined output of `push` and `flush` has exactly the input's length at lag 0, and is the
     input bit for bit wherever no peak comes near enough to need a gain. Input must be finite.
 
-    At every sample the 4x oversampled signal asks for a reduction d = 1 - ceiling / peak, or 0.
+    At every sample the oversampled signal asks for a reduction d = 1 - ceiling / peak, or 0.
+    (Oversampled twice as finely as the meter, 8x at 44.1 kHz, so that meters with another grid
+    or another filter read no more.)
     That is held for the look-ahead (sliding maximum over 2A + 1 samples), let go exponentially,
     and smoothed by two boxes of A + 1 samples, which together span 2A + 1: each smoothed value
     is a mean of values that all contain the peak in the middle, so it never reduces less than
@@ -36,8 +38,8 @@ class Limiter:
     Args:
         sample_rate: In Hz.
         channels: Channels of every block.
-        ceiling_dbtp: Peaks above it are brought 0.05 dB below it; at most 0.1 dB above it can be
-            found afterwards by a 4x meter.
+        ceiling_dbtp: Peaks above it are brought 0.05 dB below it, which leaves room for what the
+            gain's own movement adds between samples.
 
     Reference: ITU-R BS.1770-5 Annex 2 for the detection.
     """
@@ -45,7 +47,7 @@ class Limiter:
     def __init__(self, sample_rate: int, channels: int, ceiling_dbtp: float) -> None:
         self._ceiling = 10.0 ** (ceiling_dbtp / 20.0)
         self._goal = 10.0 ** ((ceiling_dbtp - _MARGIN_DB) / 20.0)
-        self._oversampler = Oversampler(sample_rate)
+        self._oversampler = Oversampler(2 * annex_factor(sample_rate))
         half = max(1, round(sample_rate * _LOOKAHEAD_SECONDS / 2))
         self._box = half + 1
         self._delay = Oversampler.reach + 2 * half
@@ -138,23 +140,24 @@ class Limiter:
 class Oversampler:
     """Find the largest magnitude between each pair of neighbouring samples.
 
-    Oversampling is 4x below 96 kHz, 2x below 192 kHz, none from there on: the lowest factors
-    that Annex 2 accepts. Each of the points at n + p/4 is a sum over 32 samples with
-    sinc(t) under a Kaiser window (beta 4), scaled to unit gain at DC: within 0.11 dB of the
-    true value up to 0.4535 of the rate (20 kHz at 44.1 kHz), where the 12 taps per phase that
-    the annex gives as an example are off by more than 0.6 dB. Point p = 0 is the sample itself.
+    Each of the points at n + p / factor is a sum over 32 samples with sinc(t) under a Kaiser
+    window (beta 4), scaled to unit gain at DC: within 0.11 dB of the true value up to 0.4535 of
+    the rate, which is 20 kHz at 44.1 kHz. Point p = 0 is the sample itself.
 
-    What remains is that the peak may lie between two points of the grid: at 4x it is read too
-    low by at most -20 log10 cos(pi f / (4 rate)): 0.1 dB at 0.2, 0.6 dB at 0.45 of the rate.
+    What remains is that a peak may lie between two points of the grid: it is read too low by at
+    most -20 log10 cos(pi f / (factor * rate)), 0.1 dB at f = 0.2 rate and 0.6 dB at 0.45 rate
+    for 4x, a quarter of that for 8x.
 
-    Reference: ITU-R BS.1770-5 Annex 2; Attachment 1 to Annex 2 for the under-reading.
+    Args:
+        factor: Points per sample; `annex_factor` gives the meter's.
+
+    Reference: ITU-R BS.1770-5 Annex 2; its Attachment 1 for the under-reading.
     """
 
     reach = _TAPS // 2
     history = _TAPS - 1
 
-    def __init__(self, sample_rate: int) -> None:
-        factor = 4 if sample_rate < 96_000 else 2 if sample_rate < 192_000 else 1
+    def __init__(self, factor: int) -> None:
         self._points = factor - 1
         offsets = np.arange(1 - self.reach, self.reach + 1)
         distance = offsets - np.arange(1, factor)[:, None] / factor
@@ -196,6 +199,11 @@ class Oversampler:
             points = np.abs(windows[chosen] @ self._matrix)
             found[chosen] = points.reshape(-1, self._points, _ROW).max(axis=1)
         return found.reshape(channels, -1)[:, :count]
+
+
+def annex_factor(sample_rate: int) -> int:
+    """Give the least oversampling BS.1770-5 Annex 2 accepts: 4x, 2x from 96 kHz, 1x from 192."""
+    return 4 if sample_rate < 96_000 else 2 if sample_rate < 192_000 else 1
 
 
 class Reframer:
