@@ -23,6 +23,7 @@ LAYERS = {
     "audio": 2,
     "encode": 2,
     "loudness": 2,
+    "truepeak": 2,
     "bandwidth": 2,
     "dsp": 2,
     "networks": 3,
@@ -40,7 +41,7 @@ LAYERS = {
     "cli": 9,
     "__main__": 10,
 }
-NEVER_TORCH = {"errors", "config", "audio", "encode", "loudness", "bandwidth"}
+NEVER_TORCH = {"errors", "config", "audio", "encode", "loudness", "truepeak", "bandwidth"}
 TORCH = {"torch", "torchaudio"}
 FILES_AND_NETWORK = {
     "soundfile",
