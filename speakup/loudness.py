@@ -144,9 +144,10 @@ def settle_gain(
 ) -> GainPlan:
     """Correct a plan for the loudness that the limiter takes away, mostly 0.3 to 1 LU.
 
-    Where the limiter will act, the recording goes through gain and limiter once, unwritten, and
-    what is missing then is added; once more if that was over 1 dB. The sum stops at 3 dB, past
-    which the limiting would be heard, with a warning if more than 0.5 dB stay missing.
+    Where the limiter will act, the recording goes through gain and limiter, unwritten, up to
+    three times, and what is missing is added each time it is over 0.2 dB, divided by how much
+    of an added dB the limiter lets through. The sum stops at 3 dB, past which the limiting
+    would be heard, with a warning if more than 0.5 dB stay missing.
 
     Args:
         plan: What `plan_gain` gave.
@@ -157,23 +158,37 @@ def settle_gain(
     overshoot = meter.true_peak_dbtp() + plan.gain_db - target.true_peak_dbtp
     if overshoot <= 0.0 or math.isinf(meter.integrated_lufs()) or plan.gain_db >= MAX_GAIN_DB:
         return plan
-    correction = 0.0
-    for _ in range(2):
-        trial = LoudnessMeter(meter.sample_rate, meter.channels)
-        limiter = Limiter(meter.sample_rate, meter.channels, target.true_peak_dbtp)
-        factor = np.float32(10.0 ** ((plan.gain_db + correction) / 20.0))
-        for block in read():
-            trial.push(limiter.push(block * factor))
-        trial.push(limiter.flush())
+    added = step = before = 0.0
+    let_through = 0.6
+    for _ in range(3):
+        trial = _limited_loudness(plan.gain_db + added, target, meter, read)
         missing = plan_gain(trial, target).gain_db
-        correction += max(missing, 0.0)
-        if missing <= 1.0 or correction > _MAX_CORRECTION_DB:
+        if missing <= 0.2 or added >= _MAX_CORRECTION_DB:
             break
-    short = correction - _MAX_CORRECTION_DB
+        if step > 0.0:
+            let_through = min(max((before - missing) / step, 0.3), 1.0)
+        before, step = missing, min(missing / let_through, _MAX_CORRECTION_DB - added)
+        added += step
+        missing -= step * let_through
     warnings = list(plan.warnings)
-    if short > 0.5:
-        warnings.append(f"peaks are limited so much that it stays about {short:.1f} dB too quiet")
-    return GainPlan(plan.gain_db + min(correction, _MAX_CORRECTION_DB), warnings)
+    if missing > 0.5:
+        warnings.append(f"peaks are limited so much that it stays {missing:.1f} dB too quiet")
+    return GainPlan(plan.gain_db + added, warnings)
+
+
+def _limited_loudness(
+    gain_db: float,
+    target: DeliveryTarget,
+    meter: LoudnessMeter,
+    read: Callable[[], Iterable[Float32]],
+) -> LoudnessMeter:
+    trial = LoudnessMeter(meter.sample_rate, meter.channels)
+    limiter = Limiter(meter.sample_rate, meter.channels, target.true_peak_dbtp)
+    factor = np.float32(10.0 ** (gain_db / 20.0))
+    for block in read():
+        trial.push(limiter.push(block * factor))
+    trial.push(limiter.flush())
+    return trial
 
 
 def _unmeasurable(meter: LoudnessMeter) -> str:

@@ -135,7 +135,8 @@ class LoudnessMeter:
     def _measure(self, piece: Float32, *, last: bool = False) -> None:
         wide = piece.astype(np.float64)
         self._samples += piece.shape[1]
-        self._square_sum += float(np.vdot(wide, wide))
+        squares = wide * wide
+        self._square_sum += float(squares.sum())
         self._sample_peak = max(self._sample_peak, float(np.abs(piece).max(initial=0.0)))
         self._measure_true_peak(piece, last)
         # 100 ms hops end at floor(j * rate / 10): a second is whole at 11.025 kHz as well.
@@ -146,7 +147,7 @@ class LoudnessMeter:
         lengths = np.diff(edges)
         weighted, self._filter_state = sosfilt(self._sos, wide, axis=-1, zi=self._filter_state)
         sums = np.add.reduceat((weighted * weighted)[:, : edges[-1]], edges[:-1], axis=-1)
-        raw_sums = np.add.reduceat((wide * wide)[:, : edges[-1]], edges[:-1], axis=-1)
+        raw_sums = np.add.reduceat(squares[:, : edges[-1]], edges[:-1], axis=-1)
         self._count_windows(self._weights @ sums / lengths, raw_sums.mean(axis=0) / lengths)
 
     def _count_windows(self, energies: Float64, raw_energies: Float64) -> None:

@@ -14,6 +14,7 @@ Float64 = NDArray[np.float64]
 
 _TAPS = 32
 _ROW = 32
+_BATCH = 16
 _KAISER_BETA = 4.0
 _FRAME = 8192
 _LOOKAHEAD_SECONDS = 0.005
@@ -196,9 +197,18 @@ class Oversampler:
             largest = np.maximum(largest[:, :-1], largest[:, 1:])
             chosen = largest * self._bound > threshold
             windows = sliding_window_view(padded, len(self._matrix), axis=1)[:, ::_ROW]
-            points = np.abs(windows[chosen] @ self._matrix)
+            points = np.abs(self._product(windows[chosen]))
             found[chosen] = points.reshape(-1, self._points, _ROW).max(axis=1)
         return found.reshape(channels, -1)[:, :count]
+
+    def _product(self, rows: Float32) -> Float32:
+        """Give rows `(N, K)` times the matrix, in products too small for BLAS to use threads.
+
+        Threads would gain nothing here, and their spinning costs the networks' threads dearly.
+        """
+        batches = np.zeros((-(-len(rows) // _BATCH), _BATCH, rows.shape[1]), np.float32)
+        batches.reshape(-1, rows.shape[1])[: len(rows)] = rows
+        return (batches @ self._matrix).reshape(-1, self._matrix.shape[1])[: len(rows)]
 
 
 def annex_factor(sample_rate: int) -> int:
