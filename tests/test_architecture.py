@@ -26,6 +26,7 @@ LAYERS = {
     "meter": 2,
     "truepeak": 2,
     "encoders": 2,
+    "ffmpeg": 2,
     "formats": 2,
     "ogg": 2,
     "bandwidth": 2,
@@ -41,11 +42,12 @@ LAYERS = {
     "doctor": 7,
     "evaluation": 7,
     "report": 7,
+    "scoretable": 7,
     "training": 8,
     "cli": 9,
     "__main__": 10,
 }
-NEVER_TORCH = {"errors", "config", "audio", "encode", "loudness", "truepeak", "bandwidth"}
+NEVER_TORCH = {part for part, layer in LAYERS.items() if layer <= 2} - {"dsp"}
 TORCH = {"torch", "torchaudio"}
 FILES_AND_NETWORK = {
     "soundfile",
