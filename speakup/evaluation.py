@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import csv
 import itertools
-import math
 import multiprocessing
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,30 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speakup import metrics
+from speakup import audio, metrics
 from speakup.errors import InputError, SpeakupError
+from speakup.scoretable import CaseScores, EvaluationTable, Scores
+
+__all__ = ["Enhancer", "EvaluationTable", "Pair", "evaluate_pairs", "read_pairs", "score"]
 
 Enhancer = Callable[[NDArray[np.float32], int], tuple[NDArray[np.float32], int]]
 """Takes a waveform `(C, T)` and its rate in Hz, gives `(C, T')` and the rate of that."""
 
-Scores = dict[str, float]
-
-METRICS: dict[str, tuple[str, bool, str]] = {
-    "pesq": ("PESQ", True, "wide-band PESQ, ITU-T P.862.2"),
-    "estoi": ("ESTOI", True, "extended short-time objective intelligibility"),
-    "si_sdr": ("SI-SDR", True, "scale-invariant signal-to-distortion ratio, dB, at 16 kHz"),
-    "ovrl": ("OVRL", True, "DNSMOS P.835 overall"),
-    "sig": ("SIG", True, "DNSMOS P.835 speech"),
-    "bak": ("BAK", True, "DNSMOS P.835 background"),
-    "lsd": ("LSD", False, "log-spectral distance at 44.1 kHz, log10 power"),
-    "lsd_above_8k": ("LSD>8k", False, "the same from 8 kHz up"),
-    "words": ("Words", True, "words recognised as in the reference, 1 = all"),
-}
-"""Key of each score: its heading, whether more is better, and what it is."""
-
-GROUPS = ("kind", "language", "gender")
-_OVERALL = "all"
-_NOT_BANDLIMITED = "all_but_bandlimit"
 _FULL_BAND_RATE = 44_100
 _COLUMNS = ("case", "name", "input", "reference", "reference_rate", "transcript")
 _AUDIO = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".m4a", ".aiff", ".w64", ".caf")
@@ -69,16 +54,6 @@ class Pair:
     reference_rate: int | None = None
     tags: dict[str, str] = field(default_factory=dict)
     transcript: str | None = None
-
-
-@dataclass(frozen=True)
-class CaseScores:
-    """The scores of one pair; `before` is the unprocessed input, `after` the enhanced one."""
-
-    pair: Pair
-    before: Scores
-    after: Scores
-    error: str | None = None
 
 
 def read_pairs(source: Path | str, limit: int | None = None) -> list[Pair]:
@@ -118,14 +93,14 @@ def score(
     reference_rate: int,
     *,
     content_rate: int | None = None,
-    words: bool = False,
-    transcript: str | None = None,
+    words: Sequence[str] | None = None,
 ) -> Scores:
     """Score one estimate against its reference, under the keys of `METRICS`.
 
-    The conventions: both are mixed to mono; PESQ, ESTOI and SI-SDR are taken at 16 kHz after
-    aligning within 25 ms; DNSMOS of the whole estimate at 16 kHz; LSD at 44.1 kHz after aligning
-    and matching the estimate's RMS to the reference's, and only for full-band references.
+    The conventions: both are mixed to mono; PESQ, ESTOI, SI-SDR and F0 are compared at 16 kHz
+    after aligning within 25 ms; DNSMOS sees the whole estimate at 16 kHz; LSD is taken at
+    44.1 kHz after aligning and matching the estimate's RMS to the reference's, and only where
+    the reference is full-band.
 
     Args:
         estimate: `(T,)` or `(C, T)`.
@@ -133,8 +108,7 @@ def score(
         reference: `(T,)` or `(C, T)`.
         reference_rate: Its rate in Hz.
         content_rate: Rate in Hz of what the reference really holds; below 44.1 kHz gives no LSD.
-        words: Also recognise words (slow; English).
-        transcript: The words said; None recognises those of the reference.
+        words: What is said, in English, to be recognised in the estimate (slow); None: do not.
 
     Raises:
         ConfigError: a package of the extra `eval` is not installed.
@@ -148,6 +122,7 @@ def score(
         "pesq": metrics.pesq_wb(*pair_16k, speech_rate),
         "estoi": metrics.estoi(*pair_16k, speech_rate),
         "si_sdr": metrics.si_sdr(*pair_16k, speech_rate),
+        "f0_error": metrics.f0_error(*pair_16k, speech_rate),
         **metrics.dnsmos(est_16k, speech_rate),
     }
     if min(reference_rate, content_rate or reference_rate) >= _FULL_BAND_RATE:
@@ -160,72 +135,9 @@ def score(
         full = metrics.match_level(full, target)
         scores["lsd"] = metrics.lsd(full, target, rate)
         scores["lsd_above_8k"] = metrics.lsd(full, target, rate, above_hz=8_000)
+    if words is not None:
+        scores["words"] = metrics.word_accuracy(metrics.recognise(est_16k, speech_rate), words)
     return scores
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over cases with its 95 % confidence interval; `count` cases had the score."""
-
-    mean: float
-    low: float
-    high: float
-    count: int
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The mean scores of the cases whose tag `group` is `value`."""
-
-    group: str
-    value: str
-    cases: int
-    before: dict[str, Estimate]
-    after: dict[str, Estimate]
-    change: dict[str, Estimate]
-
-
-@dataclass(frozen=True)
-class EvaluationTable:
-    """Every case's scores, and their means by kind and by group."""
-
-    cases: tuple[CaseScores, ...]
-
-    def summaries(self, groups: Sequence[str] = GROUPS, *, seed: int = 0) -> list[Summary]:
-        """Average over all cases, and over those that share a tag.
-
-        Besides `all`, where some kinds are band limits, `all_but_bandlimit`. Every mean is over
-        cases, so that large kinds weigh more.
-
-        Args:
-            groups: The tags to group by; those no case has are left out.
-            seed: Of the bootstrap.
-        """
-        good = [case for case in self.cases if case.error is None]
-        found = [_summary(_OVERALL, _OVERALL, good, seed)]
-        rest = [case for case in good if not _kind(case).startswith("bandlimit")]
-        if rest and len(rest) < len(good):
-            found.append(_summary(_OVERALL, _NOT_BANDLIMITED, rest, seed))
-        for group in groups:
-            values = sorted({case.pair.tags.get(group, "") for case in good} - {""})
-            for value in values:
-                part = [case for case in good if case.pair.tags.get(group) == value]
-                found.append(_summary(group, value, part, seed))
-        return found
-
-    def to_json(self, groups: Sequence[str] = GROUPS, *, seed: int = 0) -> dict[str, Any]:
-        """Give plain lists, dicts, numbers and None (for NaN and infinity), as `--json` shows."""
-        return {
-            "event": "evaluation",
-            "pairs": len(self.cases),
-            "failed": sum(case.error is not None for case in self.cases),
-            "metrics": {
-                key: {"name": name, "more_is_better": more, "description": text}
-                for key, (name, more, text) in METRICS.items()
-            },
-            "summary": [_summary_json(item) for item in self.summaries(groups, seed=seed)],
-            "cases": [_case_json(case) for case in self.cases],
-        }
 
 
 def evaluate_pairs(
@@ -289,19 +201,23 @@ def _prepare(pair: Pair, enhance: Enhancer | None, score_inputs: bool, words: bo
 
 
 def _score_task(task: _Task) -> CaseScores:
-    scores: dict[str, Scores] = {"before": {}, "after": {}}
-    if task.error is None:
-        reference, reference_rate = task.signals["reference"]
-        for name in scores.keys() & task.signals.keys():
-            scores[name] = score(
-                *task.signals[name],
-                reference,
-                reference_rate,
-                content_rate=task.pair.reference_rate,
-                words=task.words,
-                transcript=task.pair.transcript,
-            )
-    return CaseScores(task.pair, scores["before"], scores["after"], task.error)
+    pair = task.pair
+    if task.error is not None:
+        return CaseScores(pair.name, pair.tags, error=task.error)
+    reference = task.signals["reference"]
+    words = _words_said(pair, *reference) if task.words else None
+    scores = {
+        name: score(*signal, *reference, content_rate=pair.reference_rate, words=words)
+        for name, signal in task.signals.items()
+        if name != "reference"
+    }
+    return CaseScores(pair.name, pair.tags, scores.get("before", {}), scores.get("after", {}))
+
+
+def _words_said(pair: Pair, reference: NDArray[np.float32], sample_rate: int) -> list[str]:
+    if pair.transcript is None:
+        return metrics.recognise(reference, sample_rate)
+    return re.findall(r"[\w']+", pair.transcript.lower())
 
 
 def _run(tasks: Iterable[_Task], jobs: int) -> Iterator[CaseScores]:
@@ -323,13 +239,7 @@ def _run(tasks: Iterable[_Task], jobs: int) -> Iterator[CaseScores]:
 
 
 def _read(path: Path) -> tuple[NDArray[np.float32], int]:
-    import soundfile
-
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise InputError(str(error), path) from error
-    return np.ascontiguousarray(samples.T), int(rate)
+    return np.concatenate(list(audio.read_blocks(path)), axis=1), audio.probe(path).sample_rate
 
 
 def _folder_pairs(folder: Path) -> list[Pair]:
@@ -380,75 +290,3 @@ def _rows(path: Path) -> list[dict[str, str]]:
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"it cannot be read as CSV ({error})", path) from error
-
-
-def _kind(case: CaseScores) -> str:
-    return case.pair.tags.get("kind", "")
-
-
-def _summary(group: str, value: str, cases: list[CaseScores], seed: int) -> Summary:
-    before = [case.before for case in cases]
-    after = [case.after for case in cases]
-    change = [
-        {key: b[key] - a[key] for key in a.keys() & b.keys()}
-        for a, b in zip(before, after, strict=True)
-    ]
-    return Summary(
-        group,
-        value,
-        len(cases),
-        _means(before, seed),
-        _means(after, seed),
-        _means(change, seed),
-    )
-
-
-def _means(scores: list[Scores], seed: int) -> dict[str, Estimate]:
-    present = [key for key in METRICS if any(key in one for one in scores)]
-    return {key: _mean(scores, key, seed) for key in present}
-
-
-def _mean(scores: list[Scores], key: str, seed: int, resamples: int = 2000) -> Estimate:
-    """Average over the cases that have the score; percentile bootstrap of that mean."""
-    values = np.array([case[key] for case in scores if math.isfinite(case.get(key, math.nan))])
-    if len(values) == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0)
-    random = np.random.default_rng(seed)
-    drawn = values[random.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return Estimate(float(values.mean()), float(low), float(high), len(values))
-
-
-def _summary_json(item: Summary) -> dict[str, Any]:
-    parts = {"before": item.before, "after": item.after, "change": item.change}
-    return {
-        "group": item.group,
-        "value": item.value,
-        "cases": item.cases,
-        **{
-            part: {
-                key: {
-                    "mean": _number(one.mean),
-                    "low": _number(one.low),
-                    "high": _number(one.high),
-                    "count": one.count,
-                }
-                for key, one in estimates.items()
-            }
-            for part, estimates in parts.items()
-        },
-    }
-
-
-def _case_json(case: CaseScores) -> dict[str, Any]:
-    return {
-        "case": case.pair.name,
-        "tags": case.pair.tags,
-        "before": {key: _number(value) for key, value in case.before.items()},
-        "after": {key: _number(value) for key, value in case.after.items()},
-        "error": case.error,
-    }
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
