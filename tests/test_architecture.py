@@ -28,6 +28,7 @@ LAYERS = {
     "encoders": 2,
     "ffmpeg": 2,
     "formats": 2,
+    "spool": 2,
     "ogg": 2,
     "bandwidth": 2,
     "dsp": 2,
