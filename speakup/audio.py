@@ -71,7 +71,7 @@ def probe(path: str | os.PathLike[str]) -> AudioInfo:
     """
     path = _readable(path)
     sound = _open_soundfile(path)
-    if sound is None:
+    if sound is None or next(_soundfile_blocks(sound, 1), None) is None:
         with AvFile(path) as file:
             return _av_info(path, file)
     tags, cover, has_video = _soundfile_tags(sound), None, False

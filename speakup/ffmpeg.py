@@ -84,10 +84,10 @@ class AvFile:
 
     @property
     def seconds(self) -> float | None:
-        """Tell the length as the headers give it."""
+        """Tell the length as the headers give it; None where they give only the video's."""
         if self.stream.duration is not None and self.stream.time_base is not None:
             return float(self.stream.duration * self.stream.time_base)
-        duration = self.container.duration
+        duration = None if self.has_video else self.container.duration
         return None if duration is None else duration / av.time_base
 
     @property
@@ -131,12 +131,11 @@ class AvFile:
         first = next(frames, None)
         if first is None:
             raise self._nothing()
-        rate, promised, done = first.sample_rate, None, 0
-        if self.stream.duration is not None and self.stream.time_base is not None:
-            promised = round(self.stream.duration * self.stream.time_base * rate)
-        is_mp4 = "mp4" in self.container.format.name.split(",")
+        rate, done = first.sample_rate, 0
+        promised = None if self.seconds is None else round(self.seconds * rate)
+        has_edit_list = "mp4" in self.container.format.name.split(",")
         arrays = _interleaved_floats(first, chain([first], frames))
-        for array in _without_padding(arrays, promised if is_mp4 else None):
+        for array in _without_padding(arrays, promised if has_edit_list else None):
             done += array.shape[1]
             yield array
         if promised is not None and done < promised - max(0.02 * promised, 0.1 * rate):
