@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import secrets
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -66,7 +67,7 @@ class AudioWriter:
         tags: Mapping[str, str] | None = None,
         cover: bytes | None = None,
     ) -> None:
-        self._path = Path(path)
+        self._path = self._place = Path(path)
         if sample_rate != output_format.sample_rate:
             raise ConfigError(
                 f"{output_format.name} is to be written at {output_format.sample_rate} Hz, "
@@ -141,20 +142,26 @@ class AudioWriter:
         return np.asarray(rounded, dtype=np.int32) * np.int32(256)
 
     def _open(self) -> None:
-        if self._path.exists() and not self._path.is_file():
-            kind = "is a folder" if self._path.is_dir() else "is not an ordinary file"
-            raise OutputError(kind, self._path, "Name a file to write to")
-        temporary = self._path.parent / f".{self._path.stem[:40]}.{secrets.token_hex(4)}.part"
+        # Through a link to what it points at, as any program that writes to the name would.
+        self._place = Path(os.path.realpath(self._path))
+        temporary = self._place.parent / f".{self._place.stem[:40]}.{secrets.token_hex(4)}.part"
         try:
+            with contextlib.suppress(FileNotFoundError):
+                self._check_replaceable(self._place.stat().st_mode)
             # An ordinary file's mode, 0666 less the umask, not the 0600 of a temporary file.
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
             descriptor = os.open(temporary, flags, 0o666)
         except OSError as error:
             raise _output_error(error, self._path) from error
         self._temporary = temporary
-        sink = self._sink = Sink(io.FileIO(descriptor, "r+b"), self._path.parent)
+        sink = self._sink = Sink(io.FileIO(descriptor, "r+b"), self._place.parent)
         kind_of_encoder = VorbisEncoder if self._format.name == "ogg" else FfmpegEncoder
         self._guarded(lambda: self._start(kind_of_encoder(sink, self._format, self._channels)))
+
+    def _check_replaceable(self, mode: int) -> None:
+        if not stat.S_ISREG(mode):
+            kind = "is a folder" if stat.S_ISDIR(mode) else "is not an ordinary file"
+            raise OutputError(kind, self._path, "Name a file to write to")
 
     def _start(self, encoder: Encoder) -> None:
         self._encoder = encoder
@@ -184,7 +191,7 @@ class AudioWriter:
         self._guarded(self._encoder.finish)
         try:
             self._sink.release(sync=True)
-            os.replace(self._temporary, self._path)
+            os.replace(self._temporary, self._place)
         except OSError as error:
             raise _output_error(error, self._path) from error
         self._encoder = self._sink = self._temporary = None

@@ -1,0 +1,46 @@
+"""Test signals, and how to recognise them again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import signal
+
+from speakup.audio import read_blocks
+
+RATE = 44100
+
+
+def noise(channels: int, samples: int, rate: int = RATE) -> NDArray[np.float32]:
+    """Give noise from 200 Hz to 3 kHz, (C, T): every codec keeps it, and its lag shows."""
+    white = np.random.default_rng(7).standard_normal((channels, max(samples, 1000)))
+    band = signal.butter(2, [200, 3000], "bandpass", fs=rate, output="sos")
+    filtered = signal.sosfilt(band, white)
+    return np.asarray(0.1 * filtered[:, :samples] / filtered.std(), dtype=np.float32)
+
+
+def tones(channels: int, samples: int, rate: int = RATE) -> NDArray[np.float32]:
+    """Give another tone in each channel, (C, T): 200 Hz, 300 Hz, 400 Hz ..."""
+    hertz = 200 + 100 * np.arange(channels)[:, None]
+    return np.asarray(0.3 * np.sin(2 * np.pi * hertz * np.arange(samples) / rate), dtype=np.float32)
+
+
+def loudest_hertz(waveform: NDArray[np.float32], rate: int = RATE) -> list[int]:
+    """Give the loudest frequency of each channel, to the nearest 100 Hz."""
+    spectrum = np.abs(np.fft.rfft(waveform * np.hanning(waveform.shape[1])))
+    hertz = np.argmax(spectrum, axis=1) * rate / waveform.shape[1]
+    return [int(100 * round(value / 100)) for value in hertz]
+
+
+def lag(estimate: NDArray[np.float32], reference: NDArray[np.float32]) -> int:
+    """Give by how many samples the estimate comes late."""
+    correlation = signal.correlate(estimate[0], reference[0])
+    lags = signal.correlation_lags(estimate.shape[1], reference.shape[1])
+    return int(lags[np.argmax(correlation)])
+
+
+def read(path: Path, **options: object) -> NDArray[np.float32]:
+    """Read a whole file, (C, T)."""
+    return np.concatenate(list(read_blocks(path, **options)), axis=1)  # type: ignore[arg-type]
