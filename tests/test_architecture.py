@@ -31,6 +31,8 @@ LAYERS = {
     "spool": 2,
     "ogg": 2,
     "bandwidth": 2,
+    "survey": 3,
+    "result": 1,
     "dsp": 2,
     "networks": 3,
     "streaming": 3,

@@ -1,0 +1,74 @@
+"""The super-resolution generator: a frame-rate network that writes the missing top of a voice."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from speakup import dsp
+from speakup.networks.layers import FrameBlock
+
+SAMPLE_RATE = 44_100
+_LOG_FLOOR = 1e-5
+_FADE_HZ = 300.0
+
+
+def log_magnitude(magnitude: Tensor) -> Tensor:
+    """Give the natural logarithm of a magnitude, floored at 1e-5 (-100 dB)."""
+    return magnitude.clamp_min(_LOG_FLOOR).log()
+
+
+class BandExtender(nn.Module):
+    """Synthesise what a 44.1 kHz recording lacks above its bandwidth; leave the rest untouched.
+
+    A backbone of ConvNeXt blocks at frame rate (Vocos, arXiv 2306.00814) sees the log magnitudes
+    under the cutoff and predicts log magnitude and phase of every bin, as AP-BWE does (arXiv
+    2401.06387). Bins up to 300 Hz under the cutoff stay the recording's own, those above it are
+    synthesised, and between the two they cross over.
+
+    Args:
+        n_fft: STFT length in samples at 44.1 kHz; hop is half of it.
+        features: D, width of the backbone.
+        expansion: Width of the blocks' hidden layer in units of D.
+        blocks: Number of blocks.
+
+    Shape: waveform (B, T) and cutoff_hz (B,) -> (B, T), float32.
+    """
+
+    def __init__(
+        self, *, n_fft: int = 1024, features: int = 384, expansion: int = 3, blocks: int = 6
+    ) -> None:
+        super().__init__()
+        self.n_fft, self.hop_length = n_fft, n_fft // 2
+        bins = n_fft // 2 + 1
+        self._context_frames = 3 * blocks + 2
+        self.register_buffer(
+            "frequencies", torch.linspace(0, SAMPLE_RATE / 2, bins), persistent=False
+        )
+        self.embed = nn.Linear(2 * bins, features)
+        self.embed_norm = nn.LayerNorm(features)
+        self.blocks = nn.ModuleList(FrameBlock(features, expansion) for _ in range(blocks))
+        self.norm = nn.LayerNorm(features)
+        self.head = nn.Linear(features, 3 * bins)
+        nn.init.normal_(self.head.weight, std=0.02)
+
+    @property
+    def context_samples(self) -> int:
+        """Samples on either side of a sample that its output depends on."""
+        return self._context_frames * self.hop_length
+
+    def forward(self, waveform: Tensor, cutoff_hz: Tensor) -> Tensor:
+        spectrum = dsp.stft(waveform.float(), self.n_fft, self.hop_length)
+        frequencies = self.get_buffer("frequencies")
+        known = (frequencies < cutoff_hz[:, None]).float()[:, None]
+        level = (log_magnitude(spectrum.abs()).transpose(1, 2) + 4.0) / 4.0
+        hidden = self.embed(torch.cat([level * known, known.expand_as(level)], dim=-1))
+        hidden = self.embed_norm(hidden)
+        for block in self.blocks:
+            hidden = block(hidden)
+        planes = self.head(self.norm(hidden)).float().transpose(1, 2).chunk(3, dim=1)
+        magnitude = (4.0 * planes[0] - 4.0).clamp(max=5.0).exp()
+        top = torch.polar(magnitude, torch.atan2(planes[1], planes[2]))
+        fade = ((frequencies - cutoff_hz[:, None]) / _FADE_HZ + 1.0).clamp(0.0, 1.0)[:, :, None]
+        joined = spectrum * (1.0 - fade) + top * fade
+        return dsp.istft(joined, self.n_fft, self.hop_length, waveform.shape[-1])

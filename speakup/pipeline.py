@@ -1,0 +1,390 @@
+"""The product in one place: a recording goes through denoise, super-resolve and loudness.
+
+Every door leads to the same path. A first pass surveys the recording, because the stages must
+know its loudness and its bandwidth; a second one sends its blocks through the stages, each fed
+at the rate it declares. `process` joins what `stream` yields; `run` is that path between a file
+that is read and one that is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from speakup import audio
+from speakup.catalogue import LoadedModel, load_model
+from speakup.config import Config
+from speakup.errors import ConfigError, InputError, OutputError
+from speakup.loudness import LoudnessMeter, resolve_target
+from speakup.result import Result, StageReport
+from speakup.spool import Spool
+from speakup.stages import Compute, Loudness, Stage, denoise, super_resolve
+from speakup.streaming import Resampler
+from speakup.survey import Survey, finite, prepared, survey
+
+Block = NDArray[np.float32]
+StageMaker = Callable[[Survey], Stage | None]
+"""Makes a stage for a recording, or None where the recording does not need it."""
+
+Progress = Callable[[str, float, float | None], None]
+
+PLAIN_CUTOFF_HZ = 8_000.0
+"""Where the plain 16 kHz chain synthesises from, whatever the source holds above."""
+
+FULL_BANDWIDTH_HZ = 16_000.0
+"""A source that reaches this far lacks nothing that a voice has."""
+
+
+class Pipeline:
+    """Restore recordings by one configuration; models are loaded once, on first use.
+
+    Args:
+        config: What to do; the defaults make a podcast master.
+        stages: Makers of the stages, each called with the recording's survey; None builds those
+            the configuration asks for. Any object that meets `speakup.stages.Stage` will do.
+
+    Raises:
+        ConfigError: the configuration contradicts itself or this machine.
+    """
+
+    def __init__(
+        self, config: Config | None = None, *, stages: Sequence[StageMaker] | None = None
+    ) -> None:
+        self.config = config or Config()
+        self._target = resolve_target(self.config.loudness, self.config.true_peak)
+        self._makers = stages
+        self._models: dict[str, LoadedModel] = {}
+
+    def process(self, waveform: ArrayLike, sample_rate: int) -> Block:
+        """Restore a whole recording in memory.
+
+        Args:
+            waveform: (C, T) or (T,), full scale at 1; not changed.
+            sample_rate: Its rate in Hz.
+
+        Returns:
+            (C, T') float32 at the output rate, T' = round(T * output rate / sample_rate).
+
+        Raises:
+            SpeakupError: a setting cannot be used or a model cannot be had.
+        """
+        samples = np.atleast_2d(np.asarray(waveform, dtype=np.float32))
+        if samples.ndim != 2:
+            raise ConfigError(f"the waveform has {samples.ndim} dimensions", None, "Give (C, T)")
+        blocks = [samples[:, i : i + 65_536] for i in range(0, samples.shape[1], 65_536)]
+        restored = list(self.stream(blocks, sample_rate))
+        channels = 1 if self.config.channels == "mono" else len(samples)
+        return np.concatenate(restored or [np.zeros((channels, 0), np.float32)], axis=1)
+
+    def stream(self, blocks: Iterable[ArrayLike], sample_rate: int) -> Iterator[Block]:
+        """Restore blocks (C, T) as they come, and yield blocks at the output rate.
+
+        The survey and the loudness each need the whole recording, so the blocks are spooled to
+        disk and nothing comes out before the last one has gone in. Memory does not grow.
+        """
+        waveforms = (np.atleast_2d(np.asarray(block, np.float32)) for block in blocks)
+        source = prepared(waveforms, mono=self.config.channels == "mono")
+        first = next(source, None)
+        if first is None:
+            return
+        with Spool(len(first)) as spool:
+            found = survey(_spooled(first, source, spool), sample_rate, len(first))
+            chain = self._chain(found, self.output_rate(sample_rate))
+            yield from _flow(spool.read(), chain)
+
+    def run(
+        self,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Restore a file into another.
+
+        Args:
+            source: Any audio or video file that can be decoded.
+            target: The file to write; its extension decides the format unless the configuration
+                does. It appears only when it is whole.
+            overwrite: Replace a target that exists; else it is kept and reported as skipped.
+            progress: Called as (what is being done, seconds done, seconds in all or None).
+
+        Raises:
+            InputError: the source cannot be read.
+            OutputError: the target cannot be written.
+            ModelError: a model cannot be had.
+            ConfigError: the settings do not fit the recording or the target's format.
+        """
+        started = time.perf_counter()
+        source, target = Path(source), Path(target)
+        info = audio.probe(source)
+        if target.exists():
+            if target.samefile(source):
+                raise OutputError("is the input itself", target, "Give the output another name")
+            if not overwrite:
+                return Result(str(source), str(target), "skipped", warnings=("output exists",))
+        tell = progress or (lambda doing, done, total: None)
+        mono = self.config.channels == "mono"
+        rate, channels = info.sample_rate, 1 if mono else info.channels
+        output_format = audio.resolve_format(
+            target,
+            format=self.config.format,
+            bit_depth=self.config.bit_depth,
+            bitrate=self.config.bitrate,
+            sample_rate=self.output_rate(rate),
+            channels=channels,
+        )
+
+        notes: list[str] = []
+        blocks = prepared(audio.read_blocks(source, warnings=notes), mono=mono)
+        found = survey(_told(blocks, rate, info.seconds, "survey", tell), rate, channels)
+        if found.samples == 0:
+            raise InputError("holds no audio samples", source)
+        seconds = found.samples / rate
+        chain = self._chain(found, output_format.sample_rate)
+        meter = LoudnessMeter(output_format.sample_rate, channels)
+        blocks = prepared(audio.read_blocks(source), mono=mono)
+        restored = _flow(_told(blocks, rate, seconds, "enhance", tell), chain)
+        with audio.AudioWriter(
+            target,
+            output_format.sample_rate,
+            channels,
+            output_format,
+            tags=info.tags,
+            cover=info.cover,
+        ) as writer:
+            for block in _told(restored, output_format.sample_rate, seconds, "write", tell):
+                meter.push(block)
+                writer.write(block)
+        if writer.clipped_samples:
+            notes.append(f"{writer.clipped_samples} samples beyond full scale were cut down")
+        return _result(source, target, found, chain, meter, notes, time.perf_counter() - started)
+
+    def output_rate(self, sample_rate: int) -> int:
+        """Give the rate in Hz of what comes out for a source of this rate."""
+        wanted = self.config.sample_rate
+        return sample_rate if wanted == "keep" else int(wanted)
+
+    def stage_makers(self) -> list[StageMaker]:
+        """List the stages this pipeline runs, as makers called with each recording's survey."""
+        if self._makers is not None:
+            return list(self._makers)
+        makers: list[StageMaker] = []
+        if self.config.denoise and self.config.strength > 0.0:
+            makers.append(self._make_denoise)
+        if self.config.upsample != "off":
+            makers.append(self._make_super_resolve)
+        return makers
+
+    def _chain(self, found: Survey, output_rate: int) -> list[_Link]:
+        """Plan the rates: stages in order, a resampler wherever two neighbours' rates differ."""
+        chain: list[_Link] = []
+        rate, channels = found.sample_rate, found.distinct_channels
+        for maker in self.stage_makers():
+            if found.bandwidth_hz is None:
+                break  # Nothing but silence: there is nothing to restore.
+            stage = maker(found)
+            if stage is None:
+                continue
+            if stage.input_rate not in (None, rate):
+                chain.append(Resampler(rate, int(stage.input_rate or rate), channels))
+            chain.append(_Timed(stage))
+            rate = stage.output_rate or stage.input_rate or rate
+        chain.append(Resampler(rate, output_rate, channels))
+        if channels != found.channels:
+            chain.append(_Repeat(found.channels))
+        chain.append(_Timed(Loudness(output_rate, found.channels, self._target)))
+        return chain
+
+    def _make_denoise(self, found: Survey) -> Stage:
+        model = self._model(self.config.denoiser_name)
+        return denoise(
+            model.network,
+            model.card.name,
+            model.revision,
+            channels=found.distinct_channels,
+            lufs=found.lufs,
+            strength=self.config.strength,
+            max_attenuation_db=self.config.max_attenuation,
+            compute=self._compute(),
+        )
+
+    def _make_super_resolve(self, found: Survey) -> Stage | None:
+        cutoff_hz = found.bandwidth_hz or PLAIN_CUTOFF_HZ
+        if self.config.upsample == "always":
+            cutoff_hz = min(cutoff_hz, PLAIN_CUTOFF_HZ)
+        elif cutoff_hz >= FULL_BANDWIDTH_HZ:
+            return None
+        model = self._model(self.config.upsampler_name)
+        return super_resolve(
+            model.network,
+            model.card.name,
+            model.revision,
+            channels=found.distinct_channels,
+            cutoff_hz=cutoff_hz,
+            compute=self._compute(),
+        )
+
+    def _compute(self) -> Compute:
+        return Compute(self.config.device, self.config.precision)
+
+    def _model(self, name: str) -> LoadedModel:
+        if name not in self._models:
+            self._models[name] = load_model(name, offline=self.config.offline)
+        return self._models[name]
+
+
+def enhance(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str] | None = None,
+    *,
+    config: Config | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Restore one file with the default chain.
+
+    Args:
+        source: Any audio or video file that can be decoded.
+        target: The file to write; None writes `<name>_enhanced.wav` beside the source.
+        config: What to do; None makes a podcast master.
+        device: "auto", "cpu", "cuda[:N]" or "mps"; what the configuration says comes first.
+        overwrite: Replace a target that exists; else it is kept and reported as skipped.
+        progress: Called as (what is being done, seconds done, seconds in all or None).
+
+    Raises:
+        SpeakupError: as `Pipeline.run`.
+    """
+    config = config or Config()
+    if config.device == "auto":
+        config = dataclasses.replace(config, device=device)
+    if target is None:
+        extension = f".{config.format}" if config.format else ".wav"
+        target = Path(source).with_name(f"{Path(source).stem}_enhanced{extension}")
+    return Pipeline(config).run(source, target, overwrite=overwrite, progress=progress)
+
+
+def _result(
+    source: Path,
+    target: Path,
+    found: Survey,
+    chain: Sequence[_Link],
+    meter: LoudnessMeter,
+    notes: list[str],
+    elapsed: float,
+) -> Result:
+    timed = [link for link in chain if isinstance(link, _Timed)]
+    seconds = found.samples / found.sample_rate
+    return Result(
+        input=str(source),
+        output=str(target),
+        status="ok",
+        seconds=seconds,
+        elapsed=elapsed,
+        speed=seconds / elapsed,
+        channels=found.channels,
+        sample_rate_in=found.sample_rate,
+        sample_rate_out=meter.sample_rate,
+        bandwidth_hz=found.bandwidth_hz,
+        lufs_in=found.lufs,
+        lufs_out=meter.integrated_lufs(),
+        true_peak_dbtp=meter.true_peak_dbtp(),
+        gain_db=sum(getattr(link.stage, "gain_db", 0.0) for link in timed),
+        stages=tuple(link.report() for link in timed),
+        warnings=(
+            *notes,
+            *found.warnings,
+            *(warning for link in timed for warning in link.stage.warnings),
+        ),
+    )
+
+
+class _Link(Protocol):
+    def push(self, block: Block, /) -> Block: ...
+
+    def flush(self) -> Block | Iterable[Block]: ...
+
+
+class _Timed:
+    """A stage and the seconds spent in it."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.seconds = 0.0
+
+    def push(self, block: Block) -> Block:
+        started = time.perf_counter()
+        result = self.stage.push(finite(block))
+        self.seconds += time.perf_counter() - started
+        return result
+
+    def flush(self) -> Iterator[Block]:
+        rest = iter(self.stage.flush())
+        while True:
+            started = time.perf_counter()
+            block = next(rest, None)
+            self.seconds += time.perf_counter() - started
+            if block is None:
+                return
+            yield block
+
+    def report(self) -> StageReport:
+        return StageReport(
+            self.stage.name, self.stage.model, self.stage.revision, round(self.seconds, 3)
+        )
+
+
+class _Repeat:
+    """Repeat the one channel that was computed for all those equal to it."""
+
+    def __init__(self, channels: int) -> None:
+        self._channels = channels
+
+    def push(self, block: Block) -> Block:
+        return np.repeat(block, self._channels, axis=0)
+
+    def flush(self) -> list[Block]:
+        return []
+
+
+def _flow(blocks: Iterable[Block], chain: Sequence[_Link]) -> Iterator[Block]:
+    """Send blocks through every link in turn; each link ends when the one before has ended."""
+    for link in chain:
+        blocks = _through(link, blocks)
+    yield from blocks
+
+
+def _through(link: _Link, blocks: Iterable[Block]) -> Iterator[Block]:
+    for block in blocks:
+        ready = link.push(finite(block))
+        if ready.shape[1]:
+            yield ready
+    rest = link.flush()
+    for block in [rest] if isinstance(rest, np.ndarray) else rest:
+        if block.shape[1]:
+            yield block
+
+
+def _spooled(first: Block, rest: Iterable[Block], spool: Spool) -> Iterator[Block]:
+    for block in itertools.chain([first], rest):
+        spool.write(block)
+        yield block
+
+
+def _told(
+    blocks: Iterable[Block], rate: int, total: float | None, doing: str, tell: Progress
+) -> Iterator[Block]:
+    done = 0
+    for block in blocks:
+        yield block
+        done += block.shape[1]
+        tell(doing, done / rate, total)

@@ -1,0 +1,49 @@
+"""What became of a recording, for callers, scripts and reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What one stage did: the model it ran and the seconds it took."""
+
+    name: str
+    model: str
+    revision: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one recording; `to_json` is the form scripts read."""
+
+    input: str
+    output: str | None
+    status: Literal["ok", "skipped", "failed"]
+    seconds: float = 0.0
+    elapsed: float = 0.0
+    speed: float = 0.0
+    channels: int = 0
+    sample_rate_in: int = 0
+    sample_rate_out: int = 0
+    bandwidth_hz: float | None = None
+    lufs_in: float | None = None
+    lufs_out: float | None = None
+    true_peak_dbtp: float | None = None
+    gain_db: float = 0.0
+    stages: tuple[StageReport, ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: dict[str, str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give a JSON-ready dict; figures that do not exist (silence's loudness) are null."""
+        values = {"event": "file", **dataclasses.asdict(self)}
+        for name, value in values.items():
+            if isinstance(value, float):
+                values[name] = round(value, 3) if math.isfinite(value) else None
+        return values

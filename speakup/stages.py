@@ -1,0 +1,326 @@
+"""The three stages: denoise, super-resolve, normalise; each takes blocks and gives blocks.
+
+A stage is anything that meets the `Stage` protocol; users pass their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from speakup import dsp
+from speakup.config import WORKING_RATE
+from speakup.loudness import (
+    DeliveryTarget,
+    GainPlan,
+    Limiter,
+    LoudnessMeter,
+    plan_gain,
+    settle_gain,
+)
+from speakup.spool import Spool
+from speakup.streaming import ChunkedModel
+
+Block = NDArray[np.float32]
+
+SPEECH_LEVEL_DB = -25.0
+"""Loudness in LUFS to which speech is brought before the denoiser, as in its training."""
+
+_DENOISER_RATE = 16_000
+_CHUNK_SECONDS = 10.0
+_DENOISER_GRID = 3_528
+"""Samples at 44.1 kHz after which 44.1 kHz and the denoiser's frames (256 at 16 kHz) agree."""
+_UPSAMPLER_GRID = 512
+_MAX_LEVELLING_DB = 40.0
+_CARRY_BAND_HZ = (4_500.0, 7_500.0)
+_SILENCE_FRAME = 441
+
+
+class Stage(Protocol):
+    """What `Pipeline` asks of a stage; blocks are float32 (C, T) in [-1, 1].
+
+    Attributes:
+        name: What reports call it.
+        model: The model it runs, or "".
+        revision: The model's revision, or "".
+        input_rate: Hz it needs; None takes any.
+        output_rate: Hz it gives; None gives the rate it got.
+        needs_whole_signal: Whether nothing comes out before `flush`.
+        warnings: What the user should know after `flush`.
+    """
+
+    name: str
+    model: str
+    revision: str
+    input_rate: int | None
+    output_rate: int | None
+    needs_whole_signal: bool
+    warnings: list[str]
+
+    def push(self, block: Block) -> Block:
+        """Take (C, T) and give the (C, T') that is ready, T' from 0 on."""
+
+    def flush(self) -> Iterable[Block]:
+        """Give the rest, in as many blocks as need be."""
+
+
+class NeuralStage:
+    """Run a function of whole signals on a stream at the working rate, in overlapping chunks.
+
+    Args:
+        name: What reports call it.
+        model: The model's name.
+        revision: The model's revision.
+        function: Maps (B, T) to (B, T) at 44.1 kHz.
+        channels: C.
+        context: Samples the function depends on, on either side.
+        grid: Samples between the function's frames.
+    """
+
+    input_rate: int | None = WORKING_RATE
+    output_rate: int | None = WORKING_RATE
+    needs_whole_signal = False
+
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        revision: str,
+        function: Callable[[Tensor], Tensor],
+        *,
+        channels: int,
+        context: int,
+        grid: int,
+    ) -> None:
+        self.name, self.model, self.revision = name, model, revision
+        self.warnings: list[str] = []
+        self._chunks = ChunkedModel(
+            lambda chunk: _silence_kept(function(chunk), chunk),
+            channels=channels,
+            chunk=int(_CHUNK_SECONDS * WORKING_RATE),
+            context=context,
+            grid=grid,
+        )
+
+    def push(self, block: Block) -> Block:
+        return self._chunks.push(block)
+
+    def flush(self) -> Iterator[Block]:
+        yield self._chunks.flush()
+        if self._chunks.fallbacks:
+            self.warnings.append(
+                f"{self.name}: {self._chunks.fallbacks} chunks of about {_CHUNK_SECONDS:g} s came "
+                "out of the model as no numbers and were left as they were"
+            )
+
+
+def denoise(
+    network: nn.Module,
+    model: str,
+    revision: str,
+    *,
+    channels: int,
+    lufs: float,
+    strength: float = 1.0,
+    max_attenuation_db: float | None = None,
+    compute: Compute | None = None,
+) -> NeuralStage:
+    """Make the stage that removes noise and reverberation.
+
+    The network works at 16 kHz. What the recording holds above that band is kept and follows the
+    gain the network gave to the band's own top, so that hiss goes and sibilants stay.
+
+    Args:
+        network: Maps (B, T) to (B, T) at 16 kHz; has `context_samples`.
+        model: Its name.
+        revision: Its revision.
+        channels: C.
+        lufs: Loudness of the recording; -inf for silence.
+        strength: 0 gives the input, 1 the network's output, linear between.
+        max_attenuation_db: Mix in the input so much under full scale that nothing is attenuated
+            by more (as DeepFilterNet's attenuation limit does), or None.
+        compute: Device and number format.
+    """
+    compute = compute or Compute()
+    network = network.to(compute.device)
+    floor = 0.0 if max_attenuation_db is None else dsp.db_to_gain(-max_attenuation_db)
+    wet = strength * (1.0 - floor)
+    levelling_db = SPEECH_LEVEL_DB - lufs if np.isfinite(lufs) else 0.0
+    level = dsp.db_to_gain(float(np.clip(levelling_db, -_MAX_LEVELLING_DB, _MAX_LEVELLING_DB)))
+
+    def function(chunk: Tensor) -> Tensor:
+        full = chunk.to(compute.device)
+        low = dsp.resample(full, WORKING_RATE, _DENOISER_RATE)
+        with compute.autocast():
+            clean = network(low * level) / level
+        both = dsp.resample(torch.cat([low, clean]), _DENOISER_RATE, WORKING_RATE)
+        low_full, clean_full = both[:, : full.shape[1]].chunk(2)
+        top = (full - low_full) * _carried_gain(low, clean, full.shape[1])
+        return full + wet * (clean_full + top - full)
+
+    context = getattr(network, "context_samples", _DENOISER_RATE)
+    return NeuralStage(
+        "denoise",
+        model,
+        revision,
+        function if wet > 0.0 else lambda chunk: chunk,
+        channels=channels,
+        context=int(context * WORKING_RATE / _DENOISER_RATE) + 2_048,
+        grid=_DENOISER_GRID,
+    )
+
+
+def super_resolve(
+    network: nn.Module,
+    model: str,
+    revision: str,
+    *,
+    channels: int,
+    cutoff_hz: float,
+    compute: Compute | None = None,
+) -> NeuralStage:
+    """Make the stage that synthesises what lies above a cutoff and keeps what lies under it.
+
+    Args:
+        network: Maps (B, T) at 44.1 kHz and cutoffs (B,) in Hz to (B, T); has `context_samples`.
+        model: Its name.
+        revision: Its revision.
+        channels: C.
+        cutoff_hz: Where the recording's own content ends.
+        compute: Device and number format.
+    """
+    compute = compute or Compute()
+    network = network.to(compute.device)
+
+    def function(chunk: Tensor) -> Tensor:
+        full = chunk.to(compute.device)
+        cutoffs = torch.full((len(full),), cutoff_hz, device=compute.device)
+        with compute.autocast():
+            extended: Tensor = network(full, cutoffs)
+        return extended
+
+    return NeuralStage(
+        "super-resolve",
+        model,
+        revision,
+        function,
+        channels=channels,
+        context=getattr(network, "context_samples", WORKING_RATE),
+        grid=_UPSAMPLER_GRID,
+    )
+
+
+class Loudness:
+    """Bring the whole programme to a delivery target: one gain, then a true-peak limiter.
+
+    Loudness is known only when the last sample has come, so everything is spooled to disk first.
+    Without a target the level stays, and only samples beyond full scale are limited.
+
+    Args:
+        sample_rate: Hz of the blocks.
+        channels: C.
+        target: What to deliver, or None.
+        gain_cap_db: Never amplify by more than this, or None for the target's own cap.
+    """
+
+    name = "loudness"
+    model = ""
+    revision = ""
+    input_rate: int | None = None
+    output_rate: int | None = None
+    needs_whole_signal = True
+
+    def __init__(self, sample_rate: int, channels: int, target: DeliveryTarget | None) -> None:
+        self.warnings: list[str] = []
+        self.gain_db = 0.0
+        self._target = target
+        self._meter = LoudnessMeter(sample_rate, channels)
+        self._spool = Spool(channels)
+
+    def push(self, block: Block) -> Block:
+        self._meter.push(block)
+        self._spool.write(block)
+        return block[:, :0]
+
+    def flush(self) -> Iterator[Block]:
+        with self._spool:
+            if self._target is None:
+                plan, ceiling = GainPlan(0.0, []), 0.0
+            else:
+                plan = plan_gain(self._meter, self._target)
+                plan = settle_gain(plan, self._target, self._meter, self._spool.read)
+                ceiling = self._target.true_peak_dbtp
+            self.gain_db = plan.gain_db
+            self.warnings += plan.warnings
+            factor = np.float32(dsp.db_to_gain(plan.gain_db))
+            if self._target is None and self._meter.sample_peak_dbfs() <= 0.0:
+                yield from self._spool.read()
+                return
+            limiter = Limiter(self._meter.sample_rate, self._meter.channels, ceiling)
+            for block in self._spool.read():
+                yield limiter.push(block * factor)
+            yield limiter.flush()
+
+    def close(self) -> None:
+        """Drop the spool; `flush` does so itself."""
+        self._spool.close()
+
+
+class Compute:
+    """Where and in which number format networks run.
+
+    Args:
+        device: "auto" takes CUDA if there is one, else the CPU; or a torch device.
+        precision: "auto" takes bfloat16 where the device computes it natively, else float32.
+
+    Raises:
+        ConfigError: the device is not there.
+    """
+
+    def __init__(self, device: str = "auto", precision: str = "auto") -> None:
+        self.device = dsp.pick_device(device)
+        self.dtype = dsp.pick_dtype(precision, self.device)
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Give the context in which the networks' matrix products use the number format."""
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+
+def _carried_gain(low: Tensor, clean: Tensor, samples: int) -> Tensor:
+    """Give the gain, at most 1, that the network gave to the top of its band over time.
+
+    Args:
+        low: (B, T) the network's input at 16 kHz.
+        clean: (B, T) its output.
+        samples: T', the length wanted at the working rate.
+
+    Returns:
+        (B, T').
+    """
+    n_fft = 512
+    first, last = (int(hz / _DENOISER_RATE * n_fft) for hz in _CARRY_BAND_HZ)
+    powers = dsp.stft(torch.cat([low, clean]), n_fft, n_fft // 2)[:, first:last].abs().square()
+    before, after = powers.mean(1).chunk(2)
+    gain = (after / before.clamp_min(1e-12)).sqrt().clamp(max=1.0)
+    return functional.interpolate(gain[:, None], size=samples, mode="linear")[:, 0]
+
+
+def _silence_kept(result: Tensor, chunk: Tensor) -> Tensor:
+    """Silence the result where the chunk is digital silence for 10 ms on either side or more."""
+    batch, samples = chunk.shape
+    frames = functional.pad(chunk, (0, -samples % _SILENCE_FRAME)).view(batch, -1, _SILENCE_FRAME)
+    sounding = frames.any(-1)
+    if bool(sounding.all()):
+        return result
+    near = functional.max_pool1d(sounding.float()[:, None], 3, 1, 1)
+    mask = near.repeat_interleave(_SILENCE_FRAME, -1)[:, 0, :samples]
+    return result.cpu() * mask

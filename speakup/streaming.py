@@ -1,0 +1,167 @@
+"""Whole-signal functions made to work on streams: overlap-add round networks, and resampling.
+
+Blocks are float32 arrays (C, T) of any length; joined, the outputs are what the whole signal
+would have given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import soxr
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Block = NDArray[np.float32]
+
+
+class ChunkedModel:
+    """Run a function of whole signals on overlapping chunks of a stream and crossfade the results.
+
+    Chunk k covers [k * hop, k * hop + chunk). Each pair of neighbours overlaps by two contexts;
+    in the middle of the overlap, where both results have seen a context of the signal beyond,
+    they are crossfaded. The first chunk starts at the signal's first sample and the last one is
+    as short as the signal leaves it, but never shorter than the overlap. The joined output has
+    the input's length and no delay. Memory is one chunk and its overlap.
+
+    Channels that are all zero within a chunk bypass the function and stay zero. Where the
+    function gives NaN or infinity, the chunk passes unprocessed and `fallbacks` counts it.
+
+    Args:
+        function: Maps (B, T) to (B, T), float32 at one rate, for T of at least the overlap.
+        channels: C, of every block.
+        chunk: Samples per chunk, a multiple of `grid`.
+        context: Samples the function sees on either side of what is kept of a chunk.
+        grid: Chunks start at multiples of this, the frame grid of the function.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        *,
+        channels: int,
+        chunk: int,
+        context: int,
+        grid: int = 1,
+    ) -> None:
+        context = -(-context // grid) * grid
+        chunk = max(chunk // grid * grid, 4 * context + grid)
+        self.function = function
+        self.chunk, self.hop, self.context = chunk, chunk - 2 * context, context
+        self.fallbacks = 0
+        self._fade = min(context, 1024)
+        self._pending = np.zeros((channels, 0), np.float32)
+        self._overlap: Block | None = None
+
+    @property
+    def latency(self) -> int:
+        """Most samples that `push` holds back; `flush` gives them."""
+        return self.chunk + self.context + self._fade
+
+    def push(self, block: Block) -> Block:
+        """Take (C, T) and give the (C, T') that is ready, T' from 0 on."""
+        self._pending = np.concatenate([self._pending, block], axis=1)
+        ready = [self._pending[:, :0]]
+        # A chunk is due only once the signal goes on for more than its overlap: the rest is
+        # then long enough to be the last chunk.
+        while self._pending.shape[1] > self.chunk + 2 * self.context:
+            ready.append(self._emit(self._run(self._pending[:, : self.chunk]), last=False))
+            self._pending = self._pending[:, self.hop :]
+        return np.concatenate(ready, axis=1)
+
+    def flush(self) -> Block:
+        """Give the rest, so that as many samples have come out as went in."""
+        if self._pending.shape[1] == 0:
+            return self._pending
+        result = self._emit(self._run(self._pending), last=True)
+        self._pending = self._pending[:, :0]
+        self._overlap = None
+        return result
+
+    def _run(self, chunk: Block) -> Block:
+        result = chunk.copy()
+        sounding = chunk.any(axis=1)
+        if not sounding.any():
+            return result
+        with torch.inference_mode():
+            computed = self.function(torch.from_numpy(result[sounding])).float().cpu().numpy()
+        sane = np.isfinite(computed).all(axis=1)
+        self.fallbacks += int((~sane).any())
+        rows = np.flatnonzero(sounding)[sane]
+        result[rows] = computed[sane]
+        return result
+
+    def _emit(self, result: Block, *, last: bool) -> Block:
+        """Crossfade a chunk's result into the one before; keep back what the next one overlaps.
+
+        The overlap of two contexts begins with `context` samples of the earlier result, then the
+        fade, then the later result alone.
+        """
+        if self._overlap is not None:
+            start, end = self.context, self.context + self._fade
+            weight = np.linspace(0.0, 1.0, self._fade, dtype=np.float32)
+            result = result.copy()
+            result[:, :start] = self._overlap[:, :start]
+            earlier, later = self._overlap[:, start:end], result[:, start:end]
+            result[:, start:end] = earlier + (later - earlier) * weight
+        if last:
+            return result
+        self._overlap = result[:, self.hop :].copy()
+        return result[:, : self.hop]
+
+
+class Resampler:
+    """Resample a stream with the SoX resampler, at its very high quality, without delay.
+
+    Args:
+        from_rate: Hz of the input.
+        to_rate: Hz of the output.
+        channels: C, of every block.
+
+    The joined output has round(T * to_rate / from_rate) samples.
+
+    Reference: libsoxr; 28-bit precision, linear phase, pass band to 0.913 of the lower Nyquist
+        frequency.
+    """
+
+    def __init__(self, from_rate: int, to_rate: int, channels: int) -> None:
+        self.from_rate, self.to_rate = from_rate, to_rate
+        self._stream = (
+            None
+            if from_rate == to_rate
+            else soxr.ResampleStream(from_rate, to_rate, channels, dtype="float32", quality="VHQ")
+        )
+        self._channels = channels
+        self._taken = 0
+        self._given = 0
+
+    def push(self, block: Block) -> Block:
+        """Take (C, T) and give the (C, T') that is ready."""
+        return self._pass(block, last=False)
+
+    def flush(self) -> Block:
+        """Give the rest, to the sample."""
+        rest = self._pass(np.zeros((self._channels, 0), np.float32), last=True)
+        wanted = resampled_length(self._taken, self.from_rate, self.to_rate)
+        missing = wanted - self._given
+        if missing > 0:
+            self._given = wanted
+            return np.pad(rest, ((0, 0), (0, missing)))
+        return rest
+
+    def _pass(self, block: Block, *, last: bool) -> Block:
+        self._taken += block.shape[1]
+        if self._stream is not None:
+            frames = np.ascontiguousarray(block.T)
+            block = self._stream.resample_chunk(frames, last=last).T
+        wanted = resampled_length(self._taken, self.from_rate, self.to_rate)
+        block = block[:, : max(0, wanted - self._given)] if last else block
+        self._given += block.shape[1]
+        return block
+
+
+def resampled_length(samples: int, from_rate: int, to_rate: int) -> int:
+    """Give round(samples * to_rate / from_rate), halves up, in whole numbers."""
+    return (2 * samples * to_rate + from_rate) // (2 * from_rate)

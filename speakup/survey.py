@@ -1,0 +1,82 @@
+"""The first pass over a recording: everything the stages must know before the first sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speakup.bandwidth import BandwidthMeter
+from speakup.loudness import LoudnessMeter
+
+Block = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first pass over a recording found.
+
+    Attributes:
+        sample_rate: Hz.
+        channels: C.
+        samples: T, per channel.
+        lufs: Integrated loudness, -inf for silence.
+        bandwidth_hz: Where the recording's content ends; None for silence.
+        channels_equal: Whether all channels hold the same samples.
+        warnings: What the user should know.
+    """
+
+    sample_rate: int
+    channels: int
+    samples: int
+    lufs: float
+    bandwidth_hz: float | None
+    channels_equal: bool
+    warnings: tuple[str, ...]
+
+    @property
+    def distinct_channels(self) -> int:
+        """Channels that must be computed: one if all are equal."""
+        return 1 if self.channels_equal else self.channels
+
+
+def survey(blocks: Iterable[Block], sample_rate: int, channels: int) -> Survey:
+    """Measure a recording in one pass over its blocks (C, T), in constant memory."""
+    loudness = LoudnessMeter(sample_rate, channels)
+    bandwidth = BandwidthMeter(sample_rate)
+    samples, equal, not_finite = 0, True, 0
+    for block in blocks:
+        samples += block.shape[1]
+        sane = finite(block)
+        not_finite += 0 if sane is block else int((~np.isfinite(block)).sum())
+        equal = equal and bool((sane[1:] == sane[:1]).all())
+        loudness.push(sane)
+        bandwidth.push(sane)
+    warnings = []
+    if not_finite:
+        warnings.append(f"{not_finite} samples were no numbers and count as silence")
+    return Survey(
+        sample_rate,
+        channels,
+        samples,
+        loudness.integrated_lufs(),
+        bandwidth.bandwidth_hz(),
+        equal,
+        tuple(warnings),
+    )
+
+
+def finite(block: Block) -> Block:
+    """Give the block itself, or a copy with zeros for samples that are no numbers."""
+    if np.isfinite(block.sum(dtype=np.float64)):
+        return block
+    return np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def prepared(blocks: Iterable[Block], *, mono: bool) -> Iterator[Block]:
+    """Yield float32 blocks (C, T), mixed to mono if asked."""
+    for block in blocks:
+        block = np.asarray(block, dtype=np.float32)
+        yield block.mean(axis=0, keepdims=True, dtype=np.float32) if mono else block
