@@ -1,0 +1,1 @@
+"""Training: simulated degradations, data, the GAN loop and export. Never imported by inference."""

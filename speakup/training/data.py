@@ -1,0 +1,110 @@
+"""Recordings in memory, and random segments of them.
+
+A `Corpus` holds one kind of material (speech, noise, room responses) as 16-bit samples at one
+rate, decoded once and kept in a cache folder between runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from torch import Tensor
+
+from speakup.errors import ConfigError
+
+_SUFFIXES = {".wav", ".flac", ".opus", ".ogg", ".mp3"}
+
+
+class Corpus:
+    """Many recordings at one sample rate, drawn from by source weight and then by length.
+
+    Args:
+        root: Folder the patterns are relative to.
+        patterns: Folder pattern -> weight of all files under it together, e.g.
+            {"speech/*/librispeech": 2.0}. Each matching folder's weight is the pattern's.
+        sample_rate: Hz to which everything is brought.
+        cache: Folder for the decoded samples; made if missing.
+
+    Raises:
+        ConfigError: a pattern matches nothing.
+    """
+
+    def __init__(
+        self, root: Path, patterns: dict[str, float], sample_rate: int, cache: Path
+    ) -> None:
+        self.sample_rate = sample_rate
+        self.sources: list[list[np.ndarray]] = []
+        self.weights: list[float] = []
+        for pattern, weight in patterns.items():
+            folders = sorted(path for path in root.glob(pattern) if path.is_dir())
+            if not folders:
+                raise ConfigError("no folder matches this pattern of the recipe", root / pattern)
+            for folder in folders:
+                files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+                self.sources.append(_decode_all(files, sample_rate, cache))
+                self.weights.append(float(weight))
+        self._probabilities = torch.tensor(self.weights)
+        self._lengths = [
+            torch.tensor([float(len(item)) for item in source]) for source in self.sources
+        ]
+
+    @property
+    def hours(self) -> float:
+        """Hours of audio held."""
+        return float(sum(lengths.sum() for lengths in self._lengths)) / self.sample_rate / 3600
+
+    def draw(self, samples: int, generator: torch.Generator) -> Tensor:
+        """Draw a random segment, (T,) float32; a recording too short for it is repeated."""
+        item = self._item(generator)
+        if len(item) < samples:
+            item = np.tile(item, -(-samples // len(item)))
+        start = _randint(len(item) - samples + 1, generator)
+        return torch.from_numpy(item[start : start + samples].astype(np.float32) / 32768.0)
+
+    def draw_whole(self, generator: torch.Generator, *, uniform: bool = True) -> Tensor:
+        """Draw a whole recording, (T,) float32; each of a source's is as likely as the next."""
+        item = self._item(generator, uniform=uniform)
+        return torch.from_numpy(item.astype(np.float32) / 32768.0)
+
+    def _item(self, generator: torch.Generator, *, uniform: bool = False) -> np.ndarray:
+        source = int(torch.multinomial(self._probabilities, 1, generator=generator))
+        items = self.sources[source]
+        if uniform:
+            return items[_randint(len(items), generator)]
+        return items[int(torch.multinomial(self._lengths[source], 1, generator=generator))]
+
+
+def _randint(high: int, generator: torch.Generator) -> int:
+    return int(torch.randint(high, (1,), generator=generator))
+
+
+def _decode_all(files: Iterable[Path], sample_rate: int, cache: Path) -> list[np.ndarray]:
+    files = list(files)
+    stamp = json.dumps([[str(f), f.stat().st_size, sample_rate] for f in files])
+    stored = cache / (hashlib.sha256(stamp.encode()).hexdigest()[:24] + ".npz")
+    if not stored.exists():
+        decoded = {f"{index:06d}": _decode(file, sample_rate) for index, file in enumerate(files)}
+        cache.mkdir(parents=True, exist_ok=True)
+        temporary = stored.with_suffix(".part.npz")
+        np.savez(temporary, **decoded)  # type: ignore[arg-type]
+        temporary.replace(stored)
+    with np.load(stored) as archive:
+        return [archive[name] for name in sorted(archive.files)]
+
+
+def _decode(file: Path, sample_rate: int) -> np.ndarray:
+    samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    mono = samples[:, 0]
+    if rate != sample_rate:
+        mono = soxr.resample(mono, rate, sample_rate)
+    peak = float(np.abs(mono).max(initial=0.0))
+    if peak > 0.99:
+        mono = mono * (0.99 / peak)
+    return np.round(mono * 32767.0).astype(np.int16)

@@ -1,0 +1,276 @@
+"""Degradations drawn on the fly: what happens to a clean voice before it reaches a listener.
+
+Everything works on a batch (B, T) of clean speech at the network's rate, on the device it lies
+on. The order is that of nature: room, noise, microphone, overload, level.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from speakup import dsp
+from speakup.training.data import Corpus
+from speakup.training.rooms import simulate_room, vary_room
+
+SPEECH_LEVEL_DB = -25.0
+"""RMS level in dBFS at which the denoiser hears speech, in training and in the pipeline."""
+
+_AUDIBLE_RMS = 0.01
+"""Segments under this RMS (-40 dBFS) are pauses and are drawn again."""
+
+
+@dataclass(frozen=True)
+class DenoiseRecipe:
+    """How often each degradation strikes, and how hard; probabilities in [0, 1], levels in dB."""
+
+    untouched: float = 0.06
+    reverb: float = 0.6
+    measured_room: float = 0.5
+    noise: float = 0.85
+    second_noise: float = 0.3
+    synthetic_noise: float = 0.2
+    snr_db: tuple[float, float] = (-5.0, 25.0)
+    equaliser: float = 0.5
+    band_limit: float = 0.25
+    clipping: float = 0.15
+    level_spread_db: float = 4.0
+    pause: float = 0.15
+
+
+class DenoiseSimulator:
+    """Make (degraded, clean) pairs for the denoiser from a speech, a noise and a room corpus."""
+
+    def __init__(self, speech: Corpus, noise: Corpus, rooms: Corpus, recipe: DenoiseRecipe) -> None:
+        self.speech, self.noise, self.rooms, self.recipe = speech, noise, rooms, recipe
+        self.sample_rate = speech.sample_rate
+
+    def draw(
+        self, batch: int, samples: int, generator: torch.Generator, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Draw a batch: degraded (B, T) and clean (B, T), both at the level the network hears."""
+        clean = torch.stack([self._speech(samples, generator) for _ in range(batch)]).to(device)
+        recipe = self.recipe
+        touched = [not _chance(recipe.untouched, generator) for _ in range(batch)]
+        degraded = clean.clone()
+        if any(touched):
+            wet, dry = self._reverberate(clean, generator)
+            noisy = wet + self._noise(wet, generator)
+            shaped = self._microphone(noisy, generator)
+            driven = self._overload(shaped, generator)
+            keep = torch.tensor(touched, device=device)[:, None]
+            degraded, clean = torch.where(keep, driven, clean), torch.where(keep, dry, clean)
+        spread = recipe.level_spread_db
+        wanted = SPEECH_LEVEL_DB + spread * (2.0 * torch.rand(batch, 1, generator=generator) - 1.0)
+        gain = (10.0 ** (wanted / 20.0)).to(device) / dsp.rms(degraded).clamp_min(1e-4)
+        return degraded * gain, clean * gain
+
+    def _speech(self, samples: int, generator: torch.Generator) -> Tensor:
+        clean = self.speech.draw(samples, generator)
+        for _ in range(4):
+            if float(dsp.rms(clean)) > _AUDIBLE_RMS:
+                break
+            clean = self.speech.draw(samples, generator)
+        if _chance(self.recipe.pause, generator):
+            length = _between(0.3, 1.0, generator) * self.sample_rate
+            start = int(_between(0.0, max(1.0, samples - length), generator))
+            clean = clean.clone()
+            clean[start : start + int(length)] = 0.0
+        return clean
+
+    def _reverberate(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Put speech into rooms; give it wet, and dry with the colour of its direct sound."""
+        responses, directs = [], []
+        for _ in range(len(clean)):
+            response = direct = torch.ones(1)
+            if _chance(self.recipe.reverb, generator):
+                if _chance(self.recipe.measured_room, generator):
+                    response = self.rooms.draw_whole(generator)
+                else:
+                    response = simulate_room(self.sample_rate, generator)
+                response, direct = vary_room(response, self.sample_rate, generator)
+            responses.append(response)
+            directs.append(direct)
+        wet, dry = convolve(clean, responses), convolve(clean, directs)
+        level = dsp.rms(clean) / dsp.rms(dry).clamp_min(1e-6)
+        return wet * level, dry * level
+
+    def _noise(self, speech: Tensor, generator: torch.Generator) -> Tensor:
+        samples = speech.shape[1]
+        rows = []
+        for _ in range(len(speech)):
+            row = torch.zeros(samples)
+            if _chance(self.recipe.noise, generator):
+                row = self._one_noise(samples, generator)
+                if _chance(self.recipe.second_noise, generator):
+                    row = row + self._one_noise(samples, generator) * 10 ** _between(
+                        -1.0, 0.0, generator
+                    )
+            rows.append(row)
+        noise = torch.stack(rows).to(speech)
+        low, high = self.recipe.snr_db
+        snr = low + (high - low) * torch.rand(len(speech), 1, generator=generator).to(speech)
+        level = dsp.rms(noise)
+        gain = dsp.rms(speech) / level.clamp_min(1e-6) * 10.0 ** (-snr / 20.0)
+        return torch.where(level > 1e-6, noise * gain, torch.zeros_like(noise))
+
+    def _one_noise(self, samples: int, generator: torch.Generator) -> Tensor:
+        if _chance(self.recipe.synthetic_noise, generator):
+            noise = synthetic_noise(samples, self.sample_rate, generator)
+        else:
+            noise = self.noise.draw(samples, generator)
+        return noise / dsp.rms(noise).clamp_min(1e-4)
+
+    def _microphone(self, signal: Tensor, generator: torch.Generator) -> Tensor:
+        """Colour and band-limit in one multiplication per signal in the frequency domain."""
+        padded = signal.shape[1] + 2048
+        frequencies = torch.fft.rfftfreq(padded, 1.0 / self.sample_rate)
+        curves = []
+        for _ in range(len(signal)):
+            gain_db = torch.zeros_like(frequencies)
+            if _chance(self.recipe.equaliser, generator):
+                gain_db = gain_db + random_equaliser(frequencies, generator)
+            if _chance(self.recipe.band_limit, generator):
+                high = min(_between(3_400.0, 8_500.0, generator), 7_900.0)
+                low = _between(60.0, 300.0, generator)
+                slope = _between(24.0, 120.0, generator)
+                gain_db = gain_db - slope * (frequencies / high).clamp_min(1e-3).log2().clamp(0, 9)
+                gain_db = gain_db - slope * (low / frequencies.clamp_min(1.0)).log2().clamp(0, 9)
+            curves.append(10.0 ** (gain_db.clamp_min(-100.0) / 20.0))
+        spectrum = torch.fft.rfft(signal, padded) * torch.stack(curves).to(signal)
+        coloured = torch.fft.irfft(spectrum, padded)[:, : signal.shape[1]]
+        return _as_loud(coloured, signal)
+
+    def _overload(self, signal: Tensor, generator: torch.Generator) -> Tensor:
+        """Clip hard or saturate at a level some dB under each signal's peak."""
+        ceilings, soft = [], []
+        for _ in range(len(signal)):
+            clip = _chance(self.recipe.clipping, generator)
+            ceilings.append(10.0 ** (-_between(2.0, 18.0, generator) / 20.0) if clip else 1e3)
+            soft.append(_chance(0.3, generator))
+        peak = signal.abs().amax(1, keepdim=True).clamp_min(1e-4)
+        ceiling = peak * torch.tensor(ceilings)[:, None].to(signal)
+        hard = signal.clamp(-ceiling, ceiling)
+        curved = ceiling * torch.tanh(signal / ceiling)
+        driven = torch.where(torch.tensor(soft)[:, None].to(signal.device), curved, hard)
+        return _as_loud(driven, signal)
+
+
+@dataclass(frozen=True)
+class UpsampleRecipe:
+    """Which band limits the upsampler trains on; frequencies in Hz, probabilities in [0, 1]."""
+
+    cutoff_hz: tuple[float, float] = (3_400.0, 16_000.0)
+    common_cutoffs_hz: tuple[float, ...] = (3_900.0, 5_400.0, 7_900.0, 11_000.0)
+    common: float = 0.6
+    cutoff_error: float = 0.02
+    hiss: float = 0.2
+    level_spread_db: float = 8.0
+
+
+class UpsampleSimulator:
+    """Make (band-limited, full-band, cutoff) triples at 44.1 kHz from a speech corpus."""
+
+    def __init__(self, speech: Corpus, recipe: UpsampleRecipe) -> None:
+        self.speech, self.recipe = speech, recipe
+        self.sample_rate = speech.sample_rate
+
+    def draw(
+        self, batch: int, samples: int, generator: torch.Generator, device: torch.device
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw a batch: band-limited (B, T), full-band (B, T) and cutoff in Hz (B,)."""
+        full = torch.stack([self.speech.draw(samples, generator) for _ in range(batch)]).to(device)
+        spread = self.recipe.level_spread_db
+        wanted = SPEECH_LEVEL_DB + spread * (2.0 * torch.rand(batch, 1, generator=generator) - 1.0)
+        full = full * ((10.0 ** (wanted / 20.0)).to(device) / dsp.rms(full).clamp_min(1e-3))
+        cutoffs = torch.tensor([self._cutoff(generator) for _ in range(batch)])
+        width = torch.empty(batch).uniform_(0.005, 0.06, generator=generator)
+        limited = low_pass(full, cutoffs.to(device), width.to(device), self.sample_rate)
+        error = 1.0 + self.recipe.cutoff_error * torch.randn(batch, generator=generator)
+        return limited, full, (cutoffs * error.clamp(0.95, 1.05)).to(device)
+
+    def _cutoff(self, generator: torch.Generator) -> float:
+        if _chance(self.recipe.common, generator):
+            choices = self.recipe.common_cutoffs_hz
+            return choices[int(torch.randint(len(choices), (1,), generator=generator))]
+        low, high = self.recipe.cutoff_hz
+        return math.exp(_between(math.log(low), math.log(high), generator))
+
+
+def low_pass(signal: Tensor, cutoff_hz: Tensor, width: Tensor, sample_rate: int) -> Tensor:
+    """Remove what lies above each signal's cutoff with a raised-cosine edge of linear phase.
+
+    Args:
+        signal: (B, T).
+        cutoff_hz: (B,) where the edge ends; nothing is left above.
+        width: (B,) the edge's width as a share of the cutoff.
+        sample_rate: Hz.
+
+    Returns:
+        (B, T).
+    """
+    padded = signal.shape[1] + 2048
+    frequencies = torch.fft.rfftfreq(padded, 1.0 / sample_rate).to(signal)
+    depth = (cutoff_hz[:, None] - frequencies) / (cutoff_hz * width)[:, None]
+    gain = 0.5 - 0.5 * torch.cos(math.pi * depth.clamp(0.0, 1.0))
+    return torch.fft.irfft(torch.fft.rfft(signal, padded) * gain, padded)[:, : signal.shape[1]]
+
+
+def convolve(signal: Tensor, responses: list[Tensor]) -> Tensor:
+    """Convolve each signal with its response, keeping the length: (B, T), B x (L,) -> (B, T)."""
+    longest = max(len(response) for response in responses)
+    if longest == 1:
+        return signal * torch.stack(responses).to(signal)
+    kernel = torch.zeros(len(responses), longest)
+    for row, response in zip(kernel, responses, strict=True):
+        row[: len(response)] = response
+    padded = 1 << (signal.shape[1] + longest - 1).bit_length()
+    spectrum = torch.fft.rfft(signal, padded) * torch.fft.rfft(kernel.to(signal), padded)
+    return torch.fft.irfft(spectrum, padded)[:, : signal.shape[1]]
+
+
+def synthetic_noise(samples: int, sample_rate: int, generator: torch.Generator) -> Tensor:
+    """Synthesise hiss of random colour, mains hum with harmonics, or both, (T,)."""
+    noise = torch.zeros(samples)
+    if _chance(0.7, generator):
+        spectrum = torch.fft.rfft(torch.randn(samples, generator=generator))
+        slope = _between(-1.2, 0.3, generator)
+        ramp = torch.arange(1, len(spectrum) + 1).float()
+        hiss = torch.fft.irfft(spectrum * ramp**slope, samples)
+        noise = hiss / dsp.rms(hiss)
+    if not bool(noise.any()) or _chance(0.4, generator):
+        base = 50.0 if _chance(0.5, generator) else 60.0
+        time = torch.arange(samples) / sample_rate
+        for harmonic in range(1, 12):
+            phase = _between(0.0, 2.0 * math.pi, generator)
+            level = 10.0 ** (_between(-30.0, 0.0, generator) / 20.0)
+            noise = noise + level * torch.sin(2.0 * math.pi * base * harmonic * time + phase)
+    return noise
+
+
+def random_equaliser(frequencies: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw a smooth random response in dB, within about +-10 dB, over frequencies (F,) in Hz."""
+    octaves = (frequencies.clamp_min(20.0) / 1_000.0).log2()
+    gain_db = _between(-1.5, 1.5, generator) * octaves
+    for _ in range(3):
+        centre = _between(-3.5, 3.0, generator)
+        width = _between(0.3, 1.5, generator)
+        depth = _between(-8.0, 8.0, generator)
+        gain_db = gain_db + depth * (-((octaves - centre) ** 2) / (2.0 * width**2)).exp()
+    return gain_db
+
+
+def _as_loud(changed: Tensor, original: Tensor) -> Tensor:
+    """Undo a change's effect on the level, which no network could guess."""
+    return changed * (dsp.rms(original) / dsp.rms(changed).clamp_min(1e-6))
+
+
+def _chance(probability: float, generator: torch.Generator) -> bool:
+    return bool(torch.rand(1, generator=generator) < probability)
+
+
+def _between(low: float, high: float, generator: torch.Generator) -> float:
+    return low + (high - low) * float(torch.rand(1, generator=generator))
