@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from speakup.catalogue import list_models, load_model
     from speakup.config import Config
     from speakup.errors import SpeakupError
-    from speakup.pipeline import Pipeline, Result, enhance
+    from speakup.pipeline import Pipeline, enhance
+    from speakup.result import Result
 
 __version__ = "0.1.0"
 
@@ -32,7 +33,7 @@ __all__ = [
 _HOMES = {
     "Config": "speakup.config",
     "Pipeline": "speakup.pipeline",
-    "Result": "speakup.pipeline",
+    "Result": "speakup.result",
     "SpeakupError": "speakup.errors",
     "enhance": "speakup.pipeline",
     "list_models": "speakup.catalogue",
