@@ -1,9 +1,10 @@
 """Probe and read audio files; the doors to writing them.
 
 libsndfile reads what it knows; FFmpeg reads the rest, and goes on where libsndfile gives up
-half-way. Two things libsndfile knows go to FFmpeg all the same: MP3, because libsndfile's
-decoder writes notes to the terminal, and Ogg of more than two channels, because libsndfile
-leaves them in Vorbis's order of speakers.
+half-way. Three things libsndfile knows go to FFmpeg all the same: MP3, because libsndfile's
+decoder writes notes to the terminal; Ogg of more than two channels, because libsndfile leaves
+them in Vorbis's order of speakers; and Ogg files joined end to end, of which libsndfile reads
+the first.
 """
 
 from __future__ import annotations
@@ -219,7 +220,8 @@ def _open_soundfile(path: Path) -> soundfile.SoundFile | None:
         sound = soundfile.SoundFile(path)
     except (soundfile.SoundFileError, TypeError, ValueError, OSError):
         return None
-    if sound.frames <= 0 or (sound.format == "OGG" and sound.channels > 2):
+    is_hard_ogg = sound.format == "OGG" and (sound.channels > 2 or _is_joined_ogg(path))
+    if sound.frames <= 0 or is_hard_ogg:
         sound.close()
         return None
     return sound
@@ -230,6 +232,16 @@ def _is_mpeg(path: Path) -> bool:
         head = file.read(3)
     frame_sync = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
     return path.suffix.lower() in _MPEG_EXTENSIONS or head == b"ID3" or frame_sync
+
+
+def _is_joined_ogg(path: Path) -> bool:
+    """Tell whether the last page belongs to another stream than the first (RFC 3533, section 4)."""
+    with path.open("rb") as file:
+        first = file.read(18)
+        file.seek(-min(2**16 + 2**10, path.stat().st_size), os.SEEK_END)
+        last = file.read()
+    at = last.rfind(b"OggS")
+    return at >= 0 and last[at + 14 : at + 18] != first[14:18]
 
 
 def _soundfile_blocks(sound: soundfile.SoundFile, block_samples: int) -> Iterator[Block]:

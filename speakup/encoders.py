@@ -168,7 +168,8 @@ class FfmpegEncoder:
             source = image.streams.video[0]
             packet = next(image.demux(source))
             packet.stream = self._container.add_stream_from_template(source)
-            packet.stream.disposition = Disposition.attached_pic
+            attached: Any = Disposition.attached_pic.value  # an integer, as with the flags
+            packet.stream.disposition = attached
             packet.pts = packet.dts = 0
             return packet
         return None

@@ -180,6 +180,14 @@ def test_samples_beyond_full_scale_and_not_a_number_pass(tmp_path: Path) -> None
     np.testing.assert_array_equal(read(tmp_path / "a.wav"), waveform)
 
 
+def test_ogg_files_joined_end_to_end_are_read_to_the_end(tmp_path: Path) -> None:
+    for name in ("a.ogg", "b.ogg"):
+        soundfile.write(tmp_path / name, noise(1, 2 * RATE).T, RATE)
+    joined = (tmp_path / "a.ogg").read_bytes() + (tmp_path / "b.ogg").read_bytes()
+    (tmp_path / "a.ogg").write_bytes(joined)
+    assert read(tmp_path / "a.ogg").shape[1] == pytest.approx(4 * RATE, abs=2048)
+
+
 def test_one_sample_is_audio(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.array([0.5]), RATE)
     assert probe(tmp_path / "a.wav").samples == 1
