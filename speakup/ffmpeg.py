@@ -21,6 +21,9 @@ from speakup.errors import InputError
 _MAX_PADDING = 8192
 """Most samples an encoder adds at the end; what is beyond is audio, whatever the header says."""
 
+_GUESSED_LENGTHS = ("mp3", "aac", "ac3", "eac3", "dts", "amr")
+"""Where FFmpeg takes the length from the bit rate, but for MP3 that tells its encoder's delay."""
+
 _OPTIONS = {"protocol_whitelist": "none"}
 """A playlist posing as audio must not make FFmpeg open other files, or the network."""
 
@@ -133,6 +136,8 @@ class AvFile:
             raise self._nothing()
         rate, done = first.sample_rate, 0
         promised = None if self.seconds is None else round(self.seconds * rate)
+        if self.container.format.name in _GUESSED_LENGTHS and not self.stream.start_time:
+            promised = None
         has_edit_list = "mp4" in self.container.format.name.split(",")
         arrays = _interleaved_floats(first, chain([first], frames))
         for array in _without_padding(arrays, promised if has_edit_list else None):

@@ -332,6 +332,24 @@ def test_a_truncated_file_gives_what_is_there(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_length_only_guessed_from_the_bit_rate_is_no_promise(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    loud_then_silent = np.concatenate([noise(1, 12 * RATE), np.zeros((1, 30 * RATE), "f4")], 1)
+    # Variable bit rate, and no header to tell the length.
+    with av.open(str(path), "w", options={"write_xing": "0"}) as container:
+        sound = container.add_stream("libmp3lame", rate=RATE, options={"flags": "+qscale"})
+        sound.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(loud_then_silent, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = RATE, 0
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    warnings: list[str] = []
+    decoded = read(path, warnings=warnings)
+    assert decoded.shape[1] == pytest.approx(42 * RATE, rel=0.01)
+    assert probe(path).seconds != pytest.approx(42, rel=0.05)
+    assert warnings == []
+
+
 def test_a_file_cut_off_before_its_index_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.m4a"
     write_with_ffmpeg(path, "aac", noise(1, RATE))
