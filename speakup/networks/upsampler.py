@@ -10,7 +10,7 @@ from speakup.networks.layers import FrameBlock
 
 SAMPLE_RATE = 44_100
 _LOG_FLOOR = 1e-5
-_FADE_HZ = 300.0
+_FADE_HZ = 100.0
 
 
 def log_magnitude(magnitude: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ class BandExtender(nn.Module):
 
     A backbone of ConvNeXt blocks at frame rate (Vocos, arXiv 2306.00814) sees the log magnitudes
     under the cutoff and predicts log magnitude and phase of every bin, as AP-BWE does (arXiv
-    2401.06387). Bins up to 300 Hz under the cutoff stay the recording's own, those above it are
+    2401.06387). Bins up to the cutoff stay the recording's own; from 100 Hz above it they are
     synthesised, and between the two they cross over.
 
     Args:
@@ -69,6 +69,6 @@ class BandExtender(nn.Module):
         planes = self.head(self.norm(hidden)).float().transpose(1, 2).chunk(3, dim=1)
         magnitude = (4.0 * planes[0] - 4.0).clamp(max=5.0).exp()
         top = torch.polar(magnitude, torch.atan2(planes[1], planes[2]))
-        fade = ((frequencies - cutoff_hz[:, None]) / _FADE_HZ + 1.0).clamp(0.0, 1.0)[:, :, None]
+        fade = ((frequencies - cutoff_hz[:, None]) / _FADE_HZ).clamp(0.0, 1.0)[:, :, None]
         joined = spectrum * (1.0 - fade) + top * fade
         return dsp.istft(joined, self.n_fft, self.hop_length, waveform.shape[-1])
