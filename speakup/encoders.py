@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import os
+import re
 import struct
 import tempfile
 from collections.abc import Mapping
@@ -220,7 +221,11 @@ class VorbisEncoder:
     def start(self, tags: Mapping[str, str], cover: bytes | None) -> None:
         """Note the tags and the cover picture for the head of the file."""
         known = {"track": "TRACKNUMBER", "disc": "DISCNUMBER", "album_artist": "ALBUMARTIST"}
-        self._comments = {known.get(name, name.upper()): text for name, text in tags.items()}
+        self._comments = {
+            known.get(name, name.upper()): text
+            for name, text in tags.items()
+            if re.fullmatch("[ -<>-}]+", name)  # Vorbis I specification, section 5.2.2
+        }
         self._comments["ENCODED_BY"] = _PROGRAM
         if cover is not None:
             self._comments["METADATA_BLOCK_PICTURE"] = _picture_block(cover)

@@ -96,9 +96,9 @@ def resolve_format(
     if family.rates is not None:
         rate = next((known for known in family.rates if known >= rate), family.rates[-1])
     depth = _depth(name, bit_depth, path)
-    rounded_bitrate = _bitrate(name, bitrate, rate, channels, path)
+    kbits = _bitrate(name, bitrate, rate, channels, path)
     extension = path.suffix if path.suffix.lower() in family.extensions else family.extensions[0]
-    return OutputFormat(name, extension, family.codecs[depth], rate, depth, rounded_bitrate)
+    return OutputFormat(name, extension, family.codecs[depth], rate, depth, kbits)
 
 
 def _format_name(path: Path, format: str | None) -> str:

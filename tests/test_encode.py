@@ -248,6 +248,14 @@ def test_less_common_tags_are_kept_where_there_is_a_place(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("name", FORMATS)
+def test_odd_tags_do_no_harm(tmp_path: Path, name: str) -> None:
+    odd = {"a=b": "c", "größe": "x", "empty": "", "long": "x" * 100_000, "lines": "a\nb"}
+    write(tmp_path / f"a.{name}", noise(1, 2000, 48000), 48000, tags=odd | TAGS)
+    assert TAGS.items() <= probe(tmp_path / f"a.{name}").tags.items()
+    assert read(tmp_path / f"a.{name}").shape == (1, 2000)
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_file_says_what_made_it(tmp_path: Path, name: str) -> None:
     write(tmp_path / f"a.{name}", noise(1, 2000, 48000), 48000)
     assert b"speakup" in (tmp_path / f"a.{name}").read_bytes().replace(b"\0", b"")
