@@ -47,6 +47,7 @@ LAYERS = {
     "bench": 7,
     "doctor": 7,
     "evaluation": 7,
+    "jobs": 7,
     "measurements": 7,
     "report": 7,
     "scoretable": 7,

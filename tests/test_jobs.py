@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from speakup.errors import ConfigError, InputError
+from speakup.jobs import Plan, plan_jobs
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def touch(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+def pairs(plan: Plan) -> list[tuple[str, str]]:
+    return [(job.source.as_posix(), job.target.as_posix()) for job in plan.jobs if job.target]
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "format", "target"),
+    [
+        ("talk.wav", None, None, "talk_enhanced.wav"),
+        ("talk.m4a", None, None, "talk_enhanced.wav"),
+        ("a/talk.v2.mp3", None, "flac", "a/talk.v2_enhanced.flac"),
+        ("talk", None, None, "talk_enhanced.wav"),
+        ("talk.wav", "out.flac", None, "out.flac"),
+        ("talk.wav", "new/out.flac", None, "new/out.flac"),
+        ("talk.mp3", "masters/", None, "masters/talk.wav"),
+        ("talk.mp3", "masters", "opus", "masters/talk.opus"),
+        ("talk.wav", "v1.2/", None, "v1.2/talk.wav"),
+    ],
+)
+def test_one_file_is_named(
+    source: str, output: str | None, format: str | None, target: str
+) -> None:
+    assert pairs(plan_jobs([source], output, format=format)) == [(source, target)]
+
+
+def test_an_existing_folder_is_one_whatever_its_name() -> None:
+    Path("takes.wav").mkdir()
+    assert pairs(plan_jobs(["talk.wav"], "takes.wav")) == [("talk.wav", "takes.wav/talk.wav")]
+
+
+def test_only_a_named_file_needs_its_folder() -> None:
+    assert not plan_jobs(["a.wav"], "new/b.wav").jobs[0].makes_folder
+    assert plan_jobs(["a.wav"], "new/").jobs[0].makes_folder
+
+
+def test_several_files_go_into_a_folder_or_stay_where_they_are() -> None:
+    assert pairs(plan_jobs(["a.wav", "b/c.mp3"])) == [
+        ("a.wav", "a_enhanced.wav"),
+        ("b/c.mp3", "b/c_enhanced.wav"),
+    ]
+    assert pairs(plan_jobs(["a.wav", "b/c.mp3"], "out")) == [
+        ("a.wav", "out/a.wav"),
+        ("b/c.mp3", "out/c.wav"),
+    ]
+
+
+def test_one_name_cannot_hold_several() -> None:
+    touch("rec/a.wav")
+    with pytest.raises(ConfigError, match="2 inputs"):
+        plan_jobs(["a.wav", "b.wav"], "out.wav")
+    with pytest.raises(ConfigError, match="a folder"):
+        plan_jobs(["rec"], "out.wav")
+
+
+def test_outputs_that_would_meet_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"twice, from a\.wav and a\.mp3"):
+        plan_jobs(["a.wav", "a.mp3"])
+    with pytest.raises(ConfigError, match=r"x/a\.wav: is an input itself"):
+        plan_jobs(["a.mp3", "x/a.wav"], "x/")
+    with pytest.raises(ConfigError, match="format is 'xyz'"):
+        plan_jobs(["a.wav"], format="xyz")
+
+
+def test_an_empty_name_does_not_mean_everything_here() -> None:
+    with pytest.raises(ConfigError, match="empty"):
+        plan_jobs([""])
+
+
+def test_pipes_are_refused_for_now() -> None:
+    with pytest.raises(ConfigError, match="standard input"):
+        plan_jobs(["-"])
+    with pytest.raises(ConfigError, match="standard output"):
+        plan_jobs(["a.wav"], "-")
+
+
+def test_a_folder_is_mirrored_without_what_is_no_recording() -> None:
+    touch("rec/b.MP3", "rec/sub/a.wav", "rec/.hidden.wav", "rec/.git/x.wav", "rec/notes.txt")
+    assert pairs(plan_jobs(["rec"])) == [
+        ("rec/b.MP3", "rec_enhanced/b.wav"),
+        ("rec/sub/a.wav", "rec_enhanced/sub/a.wav"),
+    ]
+    assert pairs(plan_jobs(["rec/"], "out", format="mp3"))[1] == ("rec/sub/a.wav", "out/sub/a.mp3")
+    assert pairs(plan_jobs(["rec"], recursive=False)) == [("rec/b.MP3", "rec_enhanced/b.wav")]
+
+
+def test_the_present_folder_has_a_name_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch("rec/a.wav")
+    monkeypatch.chdir("rec")
+    beside = (tmp_path / "rec_enhanced" / "a.wav").as_posix()
+    assert pairs(plan_jobs(["."])) == [("a.wav", beside)]
+    assert pairs(plan_jobs([".."], recursive=True))[0][0] == "../rec/a.wav"
+
+
+def test_patterns_choose_from_a_folder() -> None:
+    touch("rec/a.wav", "rec/b.mp3", "rec/old/c.wav")
+    sources = [source for source, _ in pairs(plan_jobs(["rec"], include=["*.wav"]))]
+    assert sources == ["rec/a.wav", "rec/old/c.wav"]
+    sources = [source for source, _ in pairs(plan_jobs(["rec"], exclude=["old/*", "*.mp3"]))]
+    assert sources == ["rec/a.wav"]
+
+
+def test_quoted_globs_are_expanded() -> None:
+    touch("a.wav", "b.wav", "[c].wav")
+    sources = [source for source, _ in pairs(plan_jobs(["[ab].wav", "a.wav", "[c].wav"]))]
+    assert sources == ["a.wav", "b.wav", "[c].wav"]
+    assert pairs(plan_jobs(["no*.wav"])) == [("no*.wav", "no*_enhanced.wav")]
+
+
+def test_earlier_outputs_are_never_inputs() -> None:
+    touch("rec/a.m4a", "rec/a_enhanced.wav", "rec/b_enhanced.wav", "rec/sub/c.wav")
+    touch("rec/sub_enhanced/c.wav", "rec/out/a.wav")
+    plan = plan_jobs(["rec"], "rec/out")
+    assert [source for source, _ in pairs(plan)] == [
+        "rec/a.m4a",
+        "rec/b_enhanced.wav",  # of nothing that is here: somebody's recording
+        "rec/sub/c.wav",
+    ]
+    assert plan.left_out == (Path("rec/a_enhanced.wav"),)
+
+    plan = plan_jobs(["rec/a.m4a", "rec/a_enhanced.wav"])  # as a shell's *.* gives them
+    assert pairs(plan) == [("rec/a.m4a", "rec/a_enhanced.wav")]
+    assert plan.left_out == (Path("rec/a_enhanced.wav"),)
+    assert len(plan_jobs(["rec/a_enhanced.wav"]).jobs) == 1  # said by name, and alone
+
+
+def test_a_folder_without_recordings_is_a_job_that_fails() -> None:
+    touch("rec/notes.txt")
+    (job,) = plan_jobs(["rec"]).jobs
+    assert job.target is None
+    assert isinstance(job.error, InputError)
+    assert "holds no recordings" in str(job.error)
