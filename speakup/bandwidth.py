@@ -8,23 +8,29 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from scipy.ndimage import median_filter
+from scipy.signal import lfilter
 
-from speakup.truepeak import Float32, Float64, Reframer
+from speakup.truepeak import Float32, Float64, Reframer, checked_block
 
 _BIN_HZ = 21.5
 _BAND_BINS = 4
 _GROUP_BANDS = 6
-_BATCH_FRAMES = 32
+_BATCH_FRAMES = 64
 _SILENCE_POWER = 1e-10
+_MOST_ZEROS = 1 / 16
 _LOUD, _QUIET = 0.99, 0.20
 _MOVING_DB = 6.0
 _AUDIBLE_DB = 65.0
-_WALL_DB = 12.0
+_ROUNDING_DB = -95.0
+_DRIFT_SECONDS = 1.0
+_WALL_DB = 10.0
 _GAP_HZ = 1_500.0
 _NARROWEST_HZ = 3_400.0
 _SOURCE_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000)
 _MIRROR_BINS = 60
-_MIRRORED = 0.4
+_MIRRORED = 0.35
+_TINY = 1e-18
 
 
 class BandwidthMeter:
@@ -45,7 +51,7 @@ class BandwidthMeter:
 
     The bandwidth is the end of the highest group present. Islands past a stretch of 1.5 kHz that
     cannot be heard are left out: they are images and whistles. If the level falls off a wall
-    there (12 dB within 260 Hz), the foot of the wall is found to 90 Hz.
+    there (10 dB within 260 Hz), the foot of the wall is found to 90 Hz.
 
     A bad resampler mirrors the spectrum at half the old rate. The mirror image moves as speech
     does, but bin for bin like the original: where the fine structure on both sides of 4, 5.5, 6,
@@ -70,13 +76,15 @@ class BandwidthMeter:
         bands = self._hop // _BAND_BINS
         self._bands = _LevelHistogram(bands)
         self._groups = _LevelHistogram(bands // _GROUP_BANDS)
+        self._swings = _LevelHistogram(bands // _GROUP_BANDS)
+        self._drift = _Drift(self._hop / sample_rate)
         self._mirrors = _Mirrors(sample_rate, self._bin_hz)
         self._reframer: Reframer | None = None
         self._recent: Float32 = np.zeros((0, 0), np.float32)
 
     def push(self, block: Float32) -> None:
         """Take in a block `(C, T)`; channels count by their mean power."""
-        block = np.asarray(block, np.float32)
+        block = checked_block(block, None if self._reframer is None else len(self._recent))
         if self._reframer is None:
             self._reframer = Reframer(block.shape[0], _BATCH_FRAMES * self._hop)
             self._recent = np.zeros((block.shape[0], 0), np.float32)
@@ -108,23 +116,28 @@ class BandwidthMeter:
         self._recent = signal[:, frames.shape[1] * self._hop :].copy()
         spectra = np.fft.rfft(frames * self._window)[..., 1 : self._hop + 1]
         power = (spectra.real**2 + spectra.imag**2).mean(axis=0)
-        power = power[power.sum(axis=1) > _SILENCE_POWER]
+        # Digital silence has no spectrum, and a cut into it is a click that nobody spoke.
+        zeros = sliding_window_view(~signal.any(axis=0), self._size)[:: self._hop].mean(axis=-1)
+        power = power[(power.sum(axis=1) > _SILENCE_POWER) & (zeros < _MOST_ZEROS)]
         bands = _band_sums(power, _BAND_BINS)
-        self._bands.add(bands)
-        self._groups.add(_band_sums(bands, _GROUP_BANDS))
+        groups = _decibels(_band_sums(bands, _GROUP_BANDS))
+        self._bands.add(_decibels(bands))
+        self._groups.add(groups)
+        self._swings.add(self._drift.removed(groups))
         self._mirrors.add(power)
 
     def _estimate(self) -> float:
         nyquist = self.sample_rate / 2
-        loud, quiet = self._groups.levels_db(_LOUD), self._groups.levels_db(_QUIET)
-        if loud is None or quiet is None:
+        loud = self._groups.levels_db(_LOUD)
+        if loud is None:
             return nyquist
-        moving = loud - quiet > _MOVING_DB
+        moving = median_filter(self._swings.spread_db(), 3, mode="nearest") > _MOVING_DB
         width = self._bin_hz * _BAND_BINS * _GROUP_BANDS
-        voice = moving & (np.arange(len(moving)) * width < 4_000.0)
+        voice = moving & (np.arange(len(moving)) * width < 4_000.0) & (loud > loud.max() - 40.0)
         if not voice.any():
             return nyquist
-        audible = loud > loud[voice].max() - _AUDIBLE_DB
+        rounding = _ROUNDING_DB + 10.0 * math.log10(width / nyquist)
+        audible = loud > max(loud[voice].max() - _AUDIBLE_DB, rounding)
         last = _last_present(moving, audible, round(_GAP_HZ / width))
         bandwidth = min(self._edge_hz(last), self._mirrors.lowest_hz())
         if bandwidth > 0.97 * nyquist:
@@ -136,8 +149,10 @@ class BandwidthMeter:
         loud = self._bands.levels_db(_LOUD)
         assert loud is not None
         low = max(0, group * _GROUP_BANDS - _GROUP_BANDS // 2)
-        drops = (loud[:-3] - loud[3:])[low : (group + 1) * _GROUP_BANDS + _GROUP_BANDS // 2]
         edge = (group + 1) * _GROUP_BANDS
+        drops = (loud[:-3] - loud[3:])[low : edge + _GROUP_BANDS // 2]
+        if edge + _GROUP_BANDS > len(loud):  # bands past the last whole group go with it
+            edge = len(loud)
         if len(drops) and drops.max() > _WALL_DB:
             edge = low + int(drops.argmax()) + 2
         return (edge * _BAND_BINS + 0.5) * self._bin_hz
@@ -152,12 +167,10 @@ class _LevelHistogram:
     def __init__(self, bands: int) -> None:
         self._counts = np.zeros((bands, self._LEVELS), np.int64)
 
-    def add(self, power: Float32) -> None:
+    def add(self, levels_db: Float32) -> None:
         """Count the frames of `(N, bands)`."""
-        bands = len(self._counts)
-        levels = np.round(10.0 * np.log10(power[:, :bands] + 1e-18)).astype(np.int64)
-        levels = (levels - self._LOWEST_DB).clip(0, self._LEVELS - 1)
-        places = levels + np.arange(bands) * self._LEVELS
+        levels = np.round(levels_db).astype(np.int64) - self._LOWEST_DB
+        places = levels.clip(0, self._LEVELS - 1) + np.arange(len(self._counts)) * self._LEVELS
         counts = np.bincount(places.ravel(), minlength=self._counts.size)
         self._counts += counts.reshape(self._counts.shape)
 
@@ -170,49 +183,89 @@ class _LevelHistogram:
         rank = math.ceil(share * frames)
         return (ranks >= rank).argmax(axis=1).astype(np.float64) + self._LOWEST_DB
 
+    def spread_db(self) -> Float64:
+        """Give by how much each band's loud moments exceed its quiet ones."""
+        loud, quiet = self.levels_db(_LOUD), self.levels_db(_QUIET)
+        assert loud is not None and quiet is not None
+        return loud - quiet
+
+
+class _Drift:
+    """Take out of levels what changes more slowly than speech does."""
+
+    def __init__(self, frame_seconds: float) -> None:
+        self._keep = math.exp(-frame_seconds / _DRIFT_SECONDS)
+        self._state: Float32 | None = None
+
+    def removed(self, levels_db: Float32) -> Float32:
+        """Subtract the recent mean: `(N, bands)` to `(N, bands)`."""
+        if len(levels_db) == 0:
+            return levels_db
+        if self._state is None:
+            self._state = levels_db[:1] * self._keep
+        mean, self._state = lfilter(
+            [1.0 - self._keep], [1.0, -self._keep], levels_db, axis=0, zi=self._state
+        )
+        return np.asarray(levels_db - mean, np.float32)
+
 
 class _Mirrors:
     """Tell whether the spectrum is mirrored at half of a usual sample rate.
 
-    In every frame the log spectra of the 60 bins below and above are compared without their
-    slope: harmonics and the noise between them agree (correlation near 1) only if one is made
-    from the other. Frames weigh by the magnitude above the mirror.
+    In every second frame the log spectra of the 58 bins below and above are compared without
+    their slope: harmonics and the noise between them agree (correlation near 1, else near 0)
+    only if one is made from the other. Frames weigh by the magnitude above the mirror.
     """
 
     def __init__(self, sample_rate: int, bin_hz: float) -> None:
-        self._axes_hz = [rate / 2 for rate in _SOURCE_RATES if rate < 0.9 * sample_rate]
+        axes_hz = np.array([rate / 2 for rate in _SOURCE_RATES])
+        highest = sample_rate / 2 - _MIRROR_BINS * bin_hz
+        self._axes_hz = axes_hz[axes_hz < highest]
         # Bin k of the spectra handed in lies at (k + 1) * bin_hz.
-        self._axes = [2 * axis / bin_hz - 2 for axis in self._axes_hz]
-        self._agreement = np.zeros(len(self._axes))
-        self._weight = np.zeros(len(self._axes))
+        twice = 2 * self._axes_hz[:, None] / bin_hz - 2
+        self._below = np.floor(twice / 2).astype(np.int64) - np.arange(2, _MIRROR_BINS)
+        self._above = np.round(twice - self._below).astype(np.int64)
+        self._agreement = np.zeros(len(self._axes_hz))
+        self._weight = np.zeros(len(self._axes_hz))
+        self._squared_weight = np.zeros(len(self._axes_hz))
 
     def add(self, power: Float32) -> None:
         """Compare the frames of `(N, F)`."""
-        levels = np.log(power + 1e-18)
-        for index, twice in enumerate(self._axes):
-            below = np.arange(math.floor(twice / 2) - _MIRROR_BINS, math.floor(twice / 2) - 2)
-            above = np.round(twice - below).astype(np.int64)
-            if above.max() >= levels.shape[1]:
-                continue
-            one, other = _fine_structure(levels[:, below]), _fine_structure(levels[:, above])
-            weight = np.sqrt(power[:, above].mean(axis=1))
-            self._agreement[index] += float((weight * (one * other).mean(axis=1)).sum())
-            self._weight[index] += float(weight.sum())
+        power = power[::2]
+        levels = np.log(power + _TINY)
+        one, other = (
+            _fine_structure(levels[:, self._below]),
+            _fine_structure(levels[:, self._above]),
+        )
+        weight = np.sqrt(power[:, self._above].mean(axis=-1))
+        self._agreement += (weight * (one * other).mean(axis=-1)).sum(axis=0)
+        self._weight += weight.sum(axis=0)
+        self._squared_weight += np.square(weight).sum(axis=0)
 
     def lowest_hz(self) -> float:
         """Give the lowest frequency of a mirror, or infinity."""
-        agreement = self._agreement / np.maximum(self._weight, 1e-30)
-        found = [hz for hz, value in zip(self._axes_hz, agreement, strict=True) if value > _MIRRORED]
-        return min(found, default=math.inf)
+        agreement = self._agreement / np.maximum(self._weight, _TINY)
+        # By chance one frame agrees to 0 +- 0.25, the weighted mean of many to less.
+        frames = np.square(self._weight) / np.maximum(self._squared_weight, _TINY)
+        needed = _MIRRORED + 0.3 / np.sqrt(np.maximum(frames, 1.0))
+        return float(self._axes_hz[agreement > needed].min(initial=math.inf))
 
 
-def _fine_structure(levels: NDArray[np.float32]) -> Float64:
-    """Take mean and slope out of each row and scale it to unit variance."""
-    slope = np.linspace(-1.0, 1.0, levels.shape[1])
-    slope /= math.sqrt(float(np.square(slope).mean()))
-    rest = levels - levels.mean(axis=1, keepdims=True)
-    rest = rest - slope * (rest * slope).mean(axis=1, keepdims=True)
-    return np.asarray(rest / (rest.std(axis=1, keepdims=True) + 1e-9))
+def _fine_structure(levels: Float32) -> Float32:
+    """Take mean and slope out of `(..., F)` and scale it to unit variance.
+
+    What varies by less than half a neper is smooth, as a click's spectrum is, and stays small.
+    """
+    slope = np.linspace(-1.0, 1.0, levels.shape[-1], dtype=np.float32)
+    slope /= np.sqrt(np.square(slope).mean())
+    rest = levels - levels.mean(axis=-1, keepdims=True)
+    rest -= slope * (rest @ slope / len(slope))[..., None]
+    return rest / np.maximum(rest.std(axis=-1, keepdims=True), np.float32(0.5))
+
+
+def _decibels(power: Float32) -> Float32:
+    levels: Float32 = 10.0 * np.log10(power + np.float32(_TINY))
+    return levels
 
 
 def _band_sums(power: Float32, width: int) -> Float32:

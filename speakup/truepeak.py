@@ -246,9 +246,9 @@ def _box_mean(values: Float64, width: int) -> Float64:
     return np.asarray((sums[width:] - sums[:-width]) / width)
 
 
-def checked_block(block: Float32, channels: int) -> Float32:
-    """Give the block as float32, or say that its shape is not `(channels, T)`."""
+def checked_block(block: Float32, channels: int | None = None) -> Float32:
+    """Give the block as float32, or say that its shape is not `(C, T)` with that many channels."""
     block = np.asarray(block, dtype=np.float32)
-    if block.ndim != 2 or block.shape[0] != channels:
-        raise ValueError(f"expected a block ({channels}, T), got shape {block.shape}")
+    if block.ndim != 2 or block.shape[0] != (channels or block.shape[0]):
+        raise ValueError(f"expected a block ({channels or 'C'}, T), got shape {block.shape}")
     return block
