@@ -297,9 +297,9 @@ def _text(value: float, unit: str) -> str:
     if math.isnan(value):
         return "too short to tell"
     if math.isinf(value):
-        return f"{'−' if value < 0 else ''}∞ {unit}"
+        return f"{'-' if value < 0 else ''}∞ {unit}"
     rounded = round(value, 1) + 0.0
-    return f"{rounded:.1f} {unit}".replace("-", "−")
+    return f"{rounded:.1f} {unit}"
 
 
 def clock(seconds: float) -> str:
