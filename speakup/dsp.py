@@ -17,8 +17,10 @@ from speakup.errors import ConfigError
 
 @functools.lru_cache(maxsize=32)
 def _window(n_fft: int, device: torch.device, root: bool) -> Tensor:
-    hann = torch.hann_window(n_fft, device=device)
-    return hann.sqrt() if root else hann
+    # Kept for training too, which cannot use a tensor made in inference mode.
+    with torch.inference_mode(False):
+        hann = torch.hann_window(n_fft, device=device)
+        return hann.sqrt() if root else hann
 
 
 def stft(waveform: Tensor, n_fft: int, hop_length: int, *, root_window: bool = True) -> Tensor:
@@ -43,6 +45,15 @@ def stft(waveform: Tensor, n_fft: int, hop_length: int, *, root_window: bool = T
         pad_mode="constant",
         return_complex=True,
     )
+
+
+def whole_hops(waveform: Tensor, hop_length: int) -> Tensor:
+    """Pad (..., T) with zeros to a multiple of the hop, so that frames at n_fft/2 cover it twice.
+
+    Where only one frame reaches, synthesis divides by the end of its window, and what a network
+    has put there comes out as a click.
+    """
+    return torch.nn.functional.pad(waveform, (0, -waveform.shape[-1] % hop_length))
 
 
 def istft(spectrum: Tensor, n_fft: int, hop_length: int, length: int) -> Tensor:

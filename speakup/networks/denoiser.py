@@ -149,7 +149,8 @@ class BandMixer(nn.Module):
         return (self._reach_frames + 2) * self.hop_length
 
     def forward(self, waveform: Tensor) -> Tensor:
-        spectrum = dsp.stft(waveform.float(), self.n_fft, self.hop_length)
+        padded = dsp.whole_hops(waveform.float(), self.hop_length)
+        spectrum = dsp.stft(padded, self.n_fft, self.hop_length)
         compressed = compress(spectrum)
         magnitude = compressed.square().sum(-1, keepdim=True).add(1e-10).sqrt()
         features = torch.cat([magnitude, compressed], dim=-1)[:, :, :-1]

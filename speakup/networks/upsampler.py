@@ -58,7 +58,8 @@ class BandExtender(nn.Module):
         return self._context_frames * self.hop_length
 
     def forward(self, waveform: Tensor, cutoff_hz: Tensor) -> Tensor:
-        spectrum = dsp.stft(waveform.float(), self.n_fft, self.hop_length)
+        padded = dsp.whole_hops(waveform.float(), self.hop_length)
+        spectrum = dsp.stft(padded, self.n_fft, self.hop_length)
         frequencies = self.get_buffer("frequencies")
         known = (frequencies < cutoff_hz[:, None]).float()[:, None]
         level = (log_magnitude(spectrum.abs()).transpose(1, 2) + 4.0) / 4.0
