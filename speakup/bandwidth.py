@@ -8,6 +8,7 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from scipy.fft import rfft
 from scipy.ndimage import median_filter
 from scipy.signal import lfilter
 
@@ -22,7 +23,7 @@ _MOST_ZEROS = 1 / 16
 _LOUD, _QUIET = 0.99, 0.20
 _MOVING_DB = 6.0
 _AUDIBLE_DB = 65.0
-_ROUNDING_DB = -95.0
+_ROUNDING_DB = -95.0  # rounding to 16 bits leaves -101 dB of white noise
 _DRIFT_SECONDS = 1.0
 _WALL_DB = 10.0
 _GAP_HZ = 1_500.0
@@ -69,7 +70,7 @@ class BandwidthMeter:
         self._hop = self._size // 2
         self._bin_hz = sample_rate / self._size
         window = np.hanning(self._size + 1)[:-1]
-        # Full scale is 0 dB for a band that holds all the power of a sine of amplitude sqrt(2).
+        # Scaled so that the powers of a frame's bins add up to its mean square.
         self._window = (window / math.sqrt(self._size * np.square(window).sum() / 2)).astype(
             np.float32
         )
@@ -114,11 +115,13 @@ class BandwidthMeter:
             return
         frames = sliding_window_view(signal, self._size, axis=1)[:, :: self._hop]
         self._recent = signal[:, frames.shape[1] * self._hop :].copy()
-        spectra = np.fft.rfft(frames * self._window)[..., 1 : self._hop + 1]
+        spectra = rfft(frames * self._window)[..., 1 : self._hop + 1]
         power = (spectra.real**2 + spectra.imag**2).mean(axis=0)
         # Digital silence has no spectrum, and a cut into it is a click that nobody spoke.
-        zeros = sliding_window_view(~signal.any(axis=0), self._size)[:: self._hop].mean(axis=-1)
-        power = power[(power.sum(axis=1) > _SILENCE_POWER) & (zeros < _MOST_ZEROS)]
+        whole = signal[:, : (frames.shape[1] + 1) * self._hop].reshape(len(signal), -1, self._hop)
+        zeros = (~whole.any(axis=0)).sum(axis=-1)
+        sounding = zeros[:-1] + zeros[1:] < _MOST_ZEROS * self._size
+        power = power[sounding & (power.sum(axis=1) > _SILENCE_POWER)]
         bands = _band_sums(power, _BAND_BINS)
         groups = _decibels(_band_sums(bands, _GROUP_BANDS))
         self._bands.add(_decibels(bands))
@@ -233,10 +236,7 @@ class _Mirrors:
         """Compare the frames of `(N, F)`."""
         power = power[::2]
         levels = np.log(power + _TINY)
-        one, other = (
-            _fine_structure(levels[:, self._below]),
-            _fine_structure(levels[:, self._above]),
-        )
+        one, other = (_fine_structure(levels[:, side]) for side in (self._below, self._above))
         weight = np.sqrt(power[:, self._above].mean(axis=-1))
         self._agreement += (weight * (one * other).mean(axis=-1)).sum(axis=0)
         self._weight += weight.sum(axis=0)

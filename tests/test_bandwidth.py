@@ -82,7 +82,6 @@ def test_a_real_top_under_noise_is_recognised(speech: np.ndarray) -> None:
 
 def test_a_top_deep_under_noise_is_as_good_as_missing(speech: np.ndarray) -> None:
     dull = oaconvolve(speech, firwin(201, 5_000, fs=RATE), mode="same") + 1e-3 * speech
-    assert measured(dull) == pytest.approx(5_000, rel=0.15) or measured(dull) == RATE / 2
     assert measured(hiss(dull, -50.0)) == pytest.approx(5_000, rel=0.15)
 
 
