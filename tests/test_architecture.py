@@ -43,6 +43,7 @@ LAYERS = {
     "stages": 5,
     "survey": 5,
     "pipeline": 6,
+    "jobs": 6,
     "batch": 7,
     "bench": 7,
     "doctor": 7,
