@@ -27,7 +27,7 @@ from speakup.loudness import LoudnessMeter, resolve_target
 from speakup.result import Result, StageReport
 from speakup.spool import Spool
 from speakup.stages import Compute, Loudness, Stage, denoise, super_resolve
-from speakup.streaming import Resampler
+from speakup.streaming import Resampler, ahead
 from speakup.survey import Survey, finite, prepared, survey
 
 Block = NDArray[np.float32]
@@ -145,7 +145,8 @@ class Pipeline:
 
         notes: list[str] = []
         blocks = prepared(audio.read_blocks(source, warnings=notes), mono=mono)
-        found = survey(_told(blocks, rate, info.seconds, "survey", tell), rate, channels)
+        blocks = _told(ahead(blocks), rate, info.seconds, "survey", tell)
+        found = survey(blocks, rate, channels)
         if found.samples == 0:
             raise InputError("holds no audio samples", source)
         seconds = found.samples / rate
@@ -357,9 +358,11 @@ class _Repeat:
 
 
 def _flow(blocks: Iterable[Block], chain: Sequence[_Link]) -> Iterator[Block]:
-    """Send blocks through every link in turn; each link ends when the one before has ended."""
+    """Send blocks through every link in turn, each stage in a thread of its own."""
     for link in chain:
         blocks = _through(link, blocks)
+        if isinstance(link, _Timed):
+            blocks = ahead(blocks)
     yield from blocks
 
 

@@ -6,7 +6,10 @@ would have given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import soxr
@@ -16,23 +19,27 @@ from torch import Tensor
 
 Block = NDArray[np.float32]
 
+_FADE = 1024
+"""Samples over which neighbouring chunks are crossfaded."""
+
 
 class ChunkedModel:
     """Run a function of whole signals on overlapping chunks of a stream and crossfade the results.
 
-    Chunk k covers [k * hop, k * hop + chunk). Each pair of neighbours overlaps by two contexts;
-    in the middle of the overlap, where both results have seen a context of the signal beyond,
-    they are crossfaded. The first chunk starts at the signal's first sample and the last one is
-    as short as the signal leaves it, but never shorter than the overlap. The joined output has
-    the input's length and no delay. Memory is one chunk and its overlap.
+    Chunk k covers [k * hop, k * hop + chunk). Neighbours overlap by two contexts and a fade
+    between them, throughout which both results have seen a context of the signal beyond: there
+    they are crossfaded. The first chunk starts at the signal's first sample, and the last one is
+    as short as the signal leaves it, but longer than the overlap unless the whole signal is
+    shorter. The joined output has the input's length and no delay. Memory is one chunk and its
+    overlap.
 
     Channels that are all zero within a chunk bypass the function and stay zero. Where the
     function gives NaN or infinity, the chunk passes unprocessed and `fallbacks` counts it.
 
     Args:
-        function: Maps (B, T) to (B, T), float32 at one rate, for T of at least the overlap.
+        function: Maps (B, T) to (B, T), float32 at one rate, for any T from 1 on.
         channels: C, of every block.
-        chunk: Samples per chunk, a multiple of `grid`.
+        chunk: Samples per chunk; brought to a multiple of `grid` of more than two overlaps.
         context: Samples the function sees on either side of what is kept of a chunk.
         grid: Chunks start at multiples of this, the frame grid of the function.
     """
@@ -46,27 +53,26 @@ class ChunkedModel:
         context: int,
         grid: int = 1,
     ) -> None:
-        context = -(-context // grid) * grid
-        chunk = max(chunk // grid * grid, 4 * context + grid)
+        overlap = -(-(2 * context + _FADE) // grid) * grid
+        chunk = max(chunk // grid * grid, 2 * overlap + grid)
         self.function = function
-        self.chunk, self.hop, self.context = chunk, chunk - 2 * context, context
+        self.chunk, self.hop, self.context = chunk, chunk - overlap, context
         self.fallbacks = 0
-        self._fade = min(context, 1024)
         self._pending = np.zeros((channels, 0), np.float32)
         self._overlap: Block | None = None
 
     @property
     def latency(self) -> int:
         """Most samples that `push` holds back; `flush` gives them."""
-        return self.chunk + self.context + self._fade
+        return 2 * self.chunk - self.hop
 
     def push(self, block: Block) -> Block:
         """Take (C, T) and give the (C, T') that is ready, T' from 0 on."""
         self._pending = np.concatenate([self._pending, block], axis=1)
         ready = [self._pending[:, :0]]
-        # A chunk is due only once the signal goes on for more than its overlap: the rest is
-        # then long enough to be the last chunk.
-        while self._pending.shape[1] > self.chunk + 2 * self.context:
+        # A chunk is due only once the signal goes on for more than an overlap behind it: what is
+        # left is then long enough to be the last chunk.
+        while self._pending.shape[1] > self.latency:
             ready.append(self._emit(self._run(self._pending[:, : self.chunk]), last=False))
             self._pending = self._pending[:, self.hop :]
         return np.concatenate(ready, axis=1)
@@ -96,12 +102,12 @@ class ChunkedModel:
     def _emit(self, result: Block, *, last: bool) -> Block:
         """Crossfade a chunk's result into the one before; keep back what the next one overlaps.
 
-        The overlap of two contexts begins with `context` samples of the earlier result, then the
-        fade, then the later result alone.
+        The overlap begins with `context` samples of the earlier result, then the fade, then the
+        later result alone.
         """
         if self._overlap is not None:
-            start, end = self.context, self.context + self._fade
-            weight = np.linspace(0.0, 1.0, self._fade, dtype=np.float32)
+            start, end = self.context, self.context + _FADE
+            weight = np.linspace(0.0, 1.0, _FADE, dtype=np.float32)
             result = result.copy()
             result[:, :start] = self._overlap[:, :start]
             earlier, later = self._overlap[:, start:end], result[:, start:end]
@@ -160,6 +166,47 @@ class Resampler:
         block = block[:, : max(0, wanted - self._given)] if last else block
         self._given += block.shape[1]
         return block
+
+
+def ahead(blocks: Iterable[Block], depth: int = 2) -> Iterator[Block]:
+    """Yield a stream's blocks, computed in a thread of their own up to `depth` blocks ahead.
+
+    Decoding, networks, filters and encoders all release Python's lock, so a chain with a thread
+    per stage keeps as many cores busy. Order, values and errors are those of the stream itself;
+    when the reader stops early, the stream is closed and its thread ended.
+    """
+    ready: queue.Queue[Block | BaseException | None] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def hand_over(item: Block | BaseException | None) -> bool:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return True
+        return False
+
+    def work() -> None:
+        source = iter(blocks)
+        try:
+            while (block := next(source, None)) is not None and hand_over(block):
+                pass
+            hand_over(None)
+        except BaseException as error:
+            hand_over(error)
+        finally:
+            if isinstance(source, Iterator) and hasattr(source, "close"):
+                source.close()
+
+    thread = threading.Thread(target=work, name="speakup-ahead", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
 
 
 def resampled_length(samples: int, from_rate: int, to_rate: int) -> int:
