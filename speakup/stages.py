@@ -6,6 +6,7 @@ A stage is anything that meets the `Stage` protocol; users pass their own.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
@@ -35,12 +36,11 @@ SPEECH_LEVEL_DB = -25.0
 
 _DENOISER_RATE = 16_000
 _CHUNK_SECONDS = 10.0
-_DENOISER_GRID = 3_528
-"""Samples at 44.1 kHz after which 44.1 kHz and the denoiser's frames (256 at 16 kHz) agree."""
-_UPSAMPLER_GRID = 512
 _MAX_LEVELLING_DB = 40.0
 _CARRY_BAND_HZ = (4_500.0, 7_500.0)
-_SILENCE_FRAME = 441
+_CARRY_HOP = 256
+_CARRY_FLOOR = 1e-12
+_SILENCE_REACH = 441
 
 
 class Stage(Protocol):
@@ -138,7 +138,7 @@ def denoise(
     gain the network gave to the band's own top, so that hiss goes and sibilants stay.
 
     Args:
-        network: Maps (B, T) to (B, T) at 16 kHz; has `context_samples`.
+        network: Maps (B, T) to (B, T) at 16 kHz; has `context_samples` and `hop_length`.
         model: Its name.
         revision: Its revision.
         channels: C.
@@ -166,6 +166,8 @@ def denoise(
         return full + wet * (clean_full + top - full)
 
     context = getattr(network, "context_samples", _DENOISER_RATE)
+    # Samples at 16 kHz after which they, the frames and 44.1 kHz (441 to 160) agree.
+    grid = math.lcm(160, _CARRY_HOP, getattr(network, "hop_length", 1))
     return NeuralStage(
         "denoise",
         model,
@@ -173,7 +175,7 @@ def denoise(
         function if wet > 0.0 else lambda chunk: chunk,
         channels=channels,
         context=int(context * WORKING_RATE / _DENOISER_RATE) + 2_048,
-        grid=_DENOISER_GRID,
+        grid=grid * WORKING_RATE // _DENOISER_RATE,
     )
 
 
@@ -189,7 +191,8 @@ def super_resolve(
     """Make the stage that synthesises what lies above a cutoff and keeps what lies under it.
 
     Args:
-        network: Maps (B, T) at 44.1 kHz and cutoffs (B,) in Hz to (B, T); has `context_samples`.
+        network: Maps (B, T) at 44.1 kHz and cutoffs (B,) in Hz to (B, T); has `context_samples`
+            and `hop_length`.
         model: Its name.
         revision: Its revision.
         channels: C.
@@ -213,7 +216,7 @@ def super_resolve(
         function,
         channels=channels,
         context=getattr(network, "context_samples", WORKING_RATE),
-        grid=_UPSAMPLER_GRID,
+        grid=getattr(network, "hop_length", 1),
     )
 
 
@@ -227,7 +230,6 @@ class Loudness:
         sample_rate: Hz of the blocks.
         channels: C.
         target: What to deliver, or None.
-        gain_cap_db: Never amplify by more than this, or None for the target's own cap.
     """
 
     name = "loudness"
@@ -306,21 +308,28 @@ def _carried_gain(low: Tensor, clean: Tensor, samples: int) -> Tensor:
     Returns:
         (B, T').
     """
-    n_fft = 512
+    n_fft = 2 * _CARRY_HOP
     first, last = (int(hz / _DENOISER_RATE * n_fft) for hz in _CARRY_BAND_HZ)
-    powers = dsp.stft(torch.cat([low, clean]), n_fft, n_fft // 2)[:, first:last].abs().square()
+    powers = dsp.stft(torch.cat([low, clean]), n_fft, _CARRY_HOP)[:, first:last].abs().square()
     before, after = powers.mean(1).chunk(2)
-    gain = (after / before.clamp_min(1e-12)).sqrt().clamp(max=1.0)
-    return functional.interpolate(gain[:, None], size=samples, mode="linear")[:, 0]
+    # With the floor on both sides, what is empty before and after is carried unchanged.
+    gain = ((after + _CARRY_FLOOR) / (before + _CARRY_FLOOR)).sqrt().clamp(max=1.0)
+    gain = functional.pad(gain, (0, 1), mode="replicate")
+    # Frame k is centred on sample k * hop at 16 kHz, in whole numbers so that no chunk is off.
+    step = _CARRY_HOP * WORKING_RATE
+    place = torch.arange(samples, device=low.device) * _DENOISER_RATE
+    frame = place // step
+    return torch.lerp(gain[:, frame], gain[:, frame + 1], (place % step) / step)
 
 
 def _silence_kept(result: Tensor, chunk: Tensor) -> Tensor:
-    """Silence the result where the chunk is digital silence for 10 ms on either side or more."""
+    """Silence the result where the chunk is digital silence for 10 ms on either side."""
     batch, samples = chunk.shape
-    frames = functional.pad(chunk, (0, -samples % _SILENCE_FRAME)).view(batch, -1, _SILENCE_FRAME)
-    sounding = frames.any(-1)
-    if bool(sounding.all()):
+    reach = _SILENCE_REACH
+    frames = functional.pad(chunk, (0, -samples % reach)).view(batch, -1, reach)
+    if bool(frames.any(-1).all()):
         return result
-    near = functional.max_pool1d(sounding.float()[:, None], 3, 1, 1)
-    mask = near.repeat_interleave(_SILENCE_FRAME, -1)[:, 0, :samples]
-    return result.cpu() * mask
+    count = functional.pad((chunk != 0.0).cumsum(-1), (1, 0))
+    place = torch.arange(samples)
+    after, before = (place + reach + 1).clamp(max=samples), (place - reach).clamp(min=0)
+    return result.cpu() * (count[:, after] > count[:, before])
