@@ -51,6 +51,8 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     samples, rate = soundfile.read(CLIP, stop=66_150, dtype="float32")
     soundfile.write(tmp_path / "talk.wav", samples, rate)
     write_m4a(tmp_path / "memo.m4a", samples, rate)
+    (tmp_path / "interviews").mkdir()
+    shutil.copy(tmp_path / "talk.wav", tmp_path / "interviews" / "first.wav")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -122,6 +124,7 @@ def test_shell_examples_run(recordings: Path, capfd: pytest.CaptureFixture[str])
     for name in ("talk_enhanced.wav", "talk.flac", "spotify.mp3", "book.wav", "half.wav"):
         assert (recordings / name).stat().st_size > 0
     assert len(list((recordings / "masters").iterdir())) == 2
+    assert len(list((recordings / "interviews_enhanced").iterdir())) == 1
 
 
 def test_python_examples_run(recordings: Path) -> None:
@@ -149,7 +152,9 @@ def test_options_named_exist() -> None:
 
 def test_commands_named_exist() -> None:
     text = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"(?:`|^|&& )speakup ([a-z]+)", text, re.MULTILINE))
+    code = re.findall(r"```(?:sh|console)\n(.*?)```|`([^`\n]+)`", text, re.DOTALL)
+    lines = "\n".join(block or inline for block, inline in code)
+    named = set(re.findall(r"(?:^|&& )speakup ([a-z]+)", lines, re.MULTILINE))
     others = re.search(r"The other commands are (.*?);", README, re.DOTALL)
     assert others
     named |= set(re.findall(r"`(?:speakup )?([a-z]+)`", others.group(1)))
