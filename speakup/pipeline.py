@@ -14,21 +14,21 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from speakup import audio
 from speakup.catalogue import LoadedModel, load_model
+from speakup.chain import Link, Repeat, TimedStage, flow
 from speakup.config import Config
 from speakup.errors import ConfigError, InputError, OutputError
 from speakup.loudness import LoudnessMeter, resolve_target
-from speakup.result import Result, StageReport
+from speakup.result import Result
 from speakup.spool import Spool
 from speakup.stages import Compute, Loudness, Stage, denoise, super_resolve
 from speakup.streaming import Resampler, ahead
-from speakup.survey import Survey, finite, prepared, survey
+from speakup.survey import Survey, prepared, survey
 
 Block = NDArray[np.float32]
 StageMaker = Callable[[Survey], Stage | None]
@@ -98,7 +98,7 @@ class Pipeline:
         with Spool(len(first)) as spool:
             found = survey(_spooled(first, source, spool), sample_rate, len(first))
             chain = self._chain(found, self.output_rate(sample_rate))
-            yield from _flow(spool.read(), chain)
+            yield from flow(spool.read(), chain)
 
     def run(
         self,
@@ -153,7 +153,7 @@ class Pipeline:
         chain = self._chain(found, output_format.sample_rate)
         meter = LoudnessMeter(output_format.sample_rate, channels)
         blocks = prepared(audio.read_blocks(source), mono=mono)
-        restored = _flow(_told(blocks, rate, seconds, "enhance", tell), chain)
+        restored = flow(_told(blocks, rate, seconds, "enhance", tell), chain)
         with audio.AudioWriter(
             target,
             output_format.sample_rate,
@@ -185,9 +185,9 @@ class Pipeline:
             makers.append(self._make_super_resolve)
         return makers
 
-    def _chain(self, found: Survey, output_rate: int) -> list[_Link]:
+    def _chain(self, found: Survey, output_rate: int) -> list[Link]:
         """Plan the rates: stages in order, a resampler wherever two neighbours' rates differ."""
-        chain: list[_Link] = []
+        chain: list[Link] = []
         rate, channels = found.sample_rate, found.distinct_channels
         for maker in self.stage_makers():
             if found.bandwidth_hz is None:
@@ -197,12 +197,12 @@ class Pipeline:
                 continue
             if stage.input_rate not in (None, rate):
                 chain.append(Resampler(rate, int(stage.input_rate or rate), channels))
-            chain.append(_Timed(stage))
+            chain.append(TimedStage(stage))
             rate = stage.output_rate or stage.input_rate or rate
         chain.append(Resampler(rate, output_rate, channels))
         if channels != found.channels:
-            chain.append(_Repeat(found.channels))
-        chain.append(_Timed(Loudness(output_rate, found.channels, self._target)))
+            chain.append(Repeat(found.channels))
+        chain.append(TimedStage(Loudness(output_rate, found.channels, self._target)))
         return chain
 
     def _make_denoise(self, found: Survey) -> Stage:
@@ -278,12 +278,12 @@ def _result(
     source: Path,
     target: Path,
     found: Survey,
-    chain: Sequence[_Link],
+    chain: Sequence[Link],
     meter: LoudnessMeter,
     notes: list[str],
     elapsed: float,
 ) -> Result:
-    timed = [link for link in chain if isinstance(link, _Timed)]
+    timed = [link for link in chain if isinstance(link, TimedStage)]
     seconds = found.samples / found.sample_rate
     return Result(
         input=str(source),
@@ -304,77 +304,9 @@ def _result(
         warnings=(
             *notes,
             *found.warnings,
-            *(warning for link in timed for warning in link.stage.warnings),
+            *(warning for link in timed for warning in link.warnings),
         ),
     )
-
-
-class _Link(Protocol):
-    def push(self, block: Block, /) -> Block: ...
-
-    def flush(self) -> Block | Iterable[Block]: ...
-
-
-class _Timed:
-    """A stage and the seconds spent in it."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.seconds = 0.0
-
-    def push(self, block: Block) -> Block:
-        started = time.perf_counter()
-        result = self.stage.push(finite(block))
-        self.seconds += time.perf_counter() - started
-        return result
-
-    def flush(self) -> Iterator[Block]:
-        rest = iter(self.stage.flush())
-        while True:
-            started = time.perf_counter()
-            block = next(rest, None)
-            self.seconds += time.perf_counter() - started
-            if block is None:
-                return
-            yield block
-
-    def report(self) -> StageReport:
-        return StageReport(
-            self.stage.name, self.stage.model, self.stage.revision, round(self.seconds, 3)
-        )
-
-
-class _Repeat:
-    """Repeat the one channel that was computed for all those equal to it."""
-
-    def __init__(self, channels: int) -> None:
-        self._channels = channels
-
-    def push(self, block: Block) -> Block:
-        return np.repeat(block, self._channels, axis=0)
-
-    def flush(self) -> list[Block]:
-        return []
-
-
-def _flow(blocks: Iterable[Block], chain: Sequence[_Link]) -> Iterator[Block]:
-    """Send blocks through every link in turn, each stage in a thread of its own."""
-    for link in chain:
-        blocks = _through(link, blocks)
-        if isinstance(link, _Timed):
-            blocks = ahead(blocks)
-    yield from blocks
-
-
-def _through(link: _Link, blocks: Iterable[Block]) -> Iterator[Block]:
-    for block in blocks:
-        ready = link.push(finite(block))
-        if ready.shape[1]:
-            yield ready
-    rest = link.flush()
-    for block in [rest] if isinstance(rest, np.ndarray) else rest:
-        if block.shape[1]:
-            yield block
 
 
 def _spooled(first: Block, rest: Iterable[Block], spool: Spool) -> Iterator[Block]:

@@ -40,6 +40,7 @@ LAYERS = {
     "catalogue": 4,
     "metrics": 4,
     "stages": 5,
+    "chain": 6,
     "pipeline": 6,
     "batch": 7,
     "bench": 7,
