@@ -27,7 +27,7 @@ from speakup.loudness import LoudnessMeter, resolve_target
 from speakup.result import Result
 from speakup.spool import Spool
 from speakup.stages import Compute, Loudness, Stage, denoise, super_resolve
-from speakup.streaming import Resampler, ahead
+from speakup.streaming import Resampler, ahead, resampled_length
 from speakup.survey import Survey, prepared, survey
 
 Block = NDArray[np.float32]
@@ -199,7 +199,8 @@ class Pipeline:
                 chain.append(Resampler(rate, int(stage.input_rate or rate), channels))
             chain.append(TimedStage(stage))
             rate = stage.output_rate or stage.input_rate or rate
-        chain.append(Resampler(rate, output_rate, channels))
+        wanted = resampled_length(found.samples, found.sample_rate, output_rate)
+        chain.append(Resampler(rate, output_rate, channels, samples=wanted))
         if channels != found.channels:
             chain.append(Repeat(found.channels))
         chain.append(TimedStage(Loudness(output_rate, found.channels, self._target)))

@@ -125,15 +125,21 @@ class Resampler:
         from_rate: Hz of the input.
         to_rate: Hz of the output.
         channels: C, of every block.
+        samples: How many shall come out in all, where rates between have rounded the length to
+            whole samples of theirs. Followed within a millisecond of the length that the input
+            gives: what differs by more has been made longer or shorter on purpose.
 
-    The joined output has round(T * to_rate / from_rate) samples.
+    The joined output has round(T * to_rate / from_rate) samples, or `samples`.
 
     Reference: libsoxr; 28-bit precision, linear phase, pass band to 0.913 of the lower Nyquist
         frequency.
     """
 
-    def __init__(self, from_rate: int, to_rate: int, channels: int) -> None:
+    def __init__(
+        self, from_rate: int, to_rate: int, channels: int, *, samples: int | None = None
+    ) -> None:
         self.from_rate, self.to_rate = from_rate, to_rate
+        self._samples = samples
         self._stream = (
             None
             if from_rate == to_rate
@@ -150,22 +156,24 @@ class Resampler:
     def flush(self) -> Block:
         """Give the rest, to the sample."""
         rest = self._pass(np.zeros((self._channels, 0), np.float32), last=True)
-        wanted = resampled_length(self._taken, self.from_rate, self.to_rate)
-        missing = wanted - self._given
-        if missing > 0:
-            self._given = wanted
-            return np.pad(rest, ((0, 0), (0, missing)))
-        return rest
+        missing = max(0, self._wanted() - self._given)
+        self._given += missing
+        return np.pad(rest, ((0, 0), (0, missing)))
 
     def _pass(self, block: Block, *, last: bool) -> Block:
         self._taken += block.shape[1]
         if self._stream is not None:
             frames = np.ascontiguousarray(block.T)
             block = self._stream.resample_chunk(frames, last=last).T
-        wanted = resampled_length(self._taken, self.from_rate, self.to_rate)
-        block = block[:, : max(0, wanted - self._given)] if last else block
+        block = block[:, : max(0, self._wanted() - self._given)] if last else block
         self._given += block.shape[1]
         return block
+
+    def _wanted(self) -> int:
+        exact = resampled_length(self._taken, self.from_rate, self.to_rate)
+        if self._samples is None or 1_000 * abs(self._samples - exact) > self.to_rate:
+            return exact
+        return self._samples
 
 
 def ahead(blocks: Iterable[Block], depth: int = 2) -> Iterator[Block]:
