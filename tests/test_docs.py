@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -140,6 +141,25 @@ def test_example_scripts_run(recordings: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "argv", [str(script), "talk.wav"])
     exec(compile(script.read_text("utf-8"), str(script), "exec"), {"__name__": "__main__"})
     assert (recordings / "talk_spotify.flac").exists()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_folder_script_runs_and_names_what_failed(recordings: Path, tmp_path: Path) -> None:
+    folder = recordings / "interviews"
+    (folder / "junk.wav").write_text("no sound at all", encoding="utf-8")
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "speakup").write_text(f'#!/bin/sh\nexec {shlex.join(speakup_command())} "$@"\n')
+    (commands / "speakup").chmod(0o755)
+    done = subprocess.run(
+        ["bash", ROOT / "examples" / "enhance_folder.sh", folder, "masters", "--quiet"],
+        env={**os.environ, "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "could not enhance" in done.stderr and "junk.wav" in done.stderr
+    assert [path.name for path in Path("masters").iterdir()] == ["first.wav"]
 
 
 def test_options_named_exist() -> None:
