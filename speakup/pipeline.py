@@ -21,12 +21,12 @@ from numpy.typing import ArrayLike, NDArray
 from speakup import audio
 from speakup.catalogue import LoadedModel, load_model
 from speakup.chain import Link, Repeat, TimedStage, flow
-from speakup.config import Config
-from speakup.errors import ConfigError, InputError, OutputError
+from speakup.config import WORKING_RATE, Config
+from speakup.errors import ConfigError, InputError, ModelError, OutputError
 from speakup.loudness import LoudnessMeter, resolve_target
 from speakup.result import Result
 from speakup.spool import Spool
-from speakup.stages import Compute, Loudness, Stage, denoise, super_resolve
+from speakup.stages import DENOISER_RATE, Compute, Loudness, Stage, denoise, super_resolve
 from speakup.streaming import Resampler, ahead, resampled_length
 from speakup.survey import Survey, prepared, survey
 
@@ -41,6 +41,8 @@ PLAIN_CUTOFF_HZ = 8_000.0
 
 FULL_BANDWIDTH_HZ = 16_000.0
 """A source that reaches this far lacks nothing that a voice has."""
+
+_MOST_CHANNELS = 64
 
 
 class Pipeline:
@@ -60,6 +62,7 @@ class Pipeline:
     ) -> None:
         self.config = config or Config()
         self._target = resolve_target(self.config.loudness, self.config.true_peak)
+        self._compute = Compute(self.config.device, self.config.precision)
         self._makers = stages
         self._models: dict[str, LoadedModel] = {}
 
@@ -76,9 +79,7 @@ class Pipeline:
         Raises:
             SpeakupError: a setting cannot be used or a model cannot be had.
         """
-        samples = np.atleast_2d(np.asarray(waveform, dtype=np.float32))
-        if samples.ndim != 2:
-            raise ConfigError(f"the waveform has {samples.ndim} dimensions", None, "Give (C, T)")
+        samples = _checked(waveform)
         blocks = [samples[:, i : i + 65_536] for i in range(0, samples.shape[1], 65_536)]
         restored = list(self.stream(blocks, sample_rate))
         channels = 1 if self.config.channels == "mono" else len(samples)
@@ -89,9 +90,13 @@ class Pipeline:
 
         The survey and the loudness each need the whole recording, so the blocks are spooled to
         disk and nothing comes out before the last one has gone in. Memory does not grow.
+
+        Raises:
+            SpeakupError: as `process`, while blocks are asked for.
         """
-        waveforms = (np.atleast_2d(np.asarray(block, np.float32)) for block in blocks)
-        source = prepared(waveforms, mono=self.config.channels == "mono")
+        if sample_rate < 1:
+            raise ConfigError(f"sample-rate is {sample_rate}", None, "Give the recording's, in Hz")
+        source = prepared(map(_checked, blocks), mono=self.config.channels == "mono")
         first = next(source, None)
         if first is None:
             return
@@ -115,7 +120,8 @@ class Pipeline:
             target: The file to write; its extension decides the format unless the configuration
                 does. It appears only when it is whole.
             overwrite: Replace a target that exists; else it is kept and reported as skipped.
-            progress: Called as (what is being done, seconds done, seconds in all or None).
+            progress: Called as (what is being done, seconds done, seconds in all or None), from
+                any thread.
 
         Raises:
             InputError: the source cannot be read.
@@ -126,11 +132,8 @@ class Pipeline:
         started = time.perf_counter()
         source, target = Path(source), Path(target)
         info = audio.probe(source)
-        if target.exists():
-            if target.samefile(source):
-                raise OutputError("is the input itself", target, "Give the output another name")
-            if not overwrite:
-                return Result(str(source), str(target), "skipped", warnings=("output exists",))
+        if _is_there(target, source) and not overwrite:
+            return Result(str(source), str(target), "skipped", warnings=("output exists",))
         tell = progress or (lambda doing, done, total: None)
         mono = self.config.channels == "mono"
         rate, channels = info.sample_rate, 1 if mono else info.channels
@@ -207,7 +210,7 @@ class Pipeline:
         return chain
 
     def _make_denoise(self, found: Survey) -> Stage:
-        model = self._model(self.config.denoiser_name)
+        model = self._model(self.config.denoiser_name, "denoise", DENOISER_RATE)
         return denoise(
             model.network,
             model.card.name,
@@ -216,7 +219,7 @@ class Pipeline:
             lufs=found.lufs,
             strength=self.config.strength,
             max_attenuation_db=self.config.max_attenuation,
-            compute=self._compute(),
+            compute=self._compute,
         )
 
     def _make_super_resolve(self, found: Survey) -> Stage | None:
@@ -225,22 +228,26 @@ class Pipeline:
             cutoff_hz = min(cutoff_hz, PLAIN_CUTOFF_HZ)
         elif cutoff_hz >= FULL_BANDWIDTH_HZ:
             return None
-        model = self._model(self.config.upsampler_name)
+        model = self._model(self.config.upsampler_name, "upsample", WORKING_RATE)
         return super_resolve(
             model.network,
             model.card.name,
             model.revision,
             channels=found.distinct_channels,
             cutoff_hz=cutoff_hz,
-            compute=self._compute(),
+            compute=self._compute,
         )
 
-    def _compute(self) -> Compute:
-        return Compute(self.config.device, self.config.precision)
-
-    def _model(self, name: str) -> LoadedModel:
+    def _model(self, name: str, task: str, sample_rate: int) -> LoadedModel:
         if name not in self._models:
             self._models[name] = load_model(name, offline=self.config.offline)
+        card = self._models[name].card
+        if (card.task, card.sample_rate) != (task, sample_rate):
+            raise ModelError(
+                f"is made to {card.task} at {card.sample_rate} Hz, not to {task} at {sample_rate}",
+                name,
+                "Choose another model for this stage",
+            )
         return self._models[name]
 
 
@@ -273,6 +280,40 @@ def enhance(
         extension = f".{config.format}" if config.format else ".wav"
         target = Path(source).with_name(f"{Path(source).stem}_enhanced{extension}")
     return Pipeline(config).run(source, target, overwrite=overwrite, progress=progress)
+
+
+def _checked(waveform: ArrayLike) -> Block:
+    """Give (C, T) or (T,) as float32 (C, T).
+
+    Raises:
+        ConfigError: it is neither, or of whole numbers, whose full scale is not 1.
+    """
+    samples = np.atleast_2d(np.asarray(waveform))
+    if samples.ndim != 2 or not 1 <= len(samples) <= _MOST_CHANNELS:
+        raise ConfigError(f"the waveform has the shape {samples.shape}", None, "Give (C, T)")
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise ConfigError(
+            f"the waveform is of {samples.dtype}", None, "Give floats with full scale at 1"
+        )
+    return np.asarray(samples, np.float32)
+
+
+def _is_there(target: Path, source: Path) -> bool:
+    """Tell whether a target exists.
+
+    Raises:
+        OutputError: it cannot be told, it is a folder, or it is the source itself.
+    """
+    try:
+        if target.is_dir():
+            raise OutputError("is a folder", target, "Name a file in it")
+        if not target.exists():
+            return False
+        if target.samefile(source):
+            raise OutputError("is the input itself", target, "Give the output another name")
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror}", target) from error
+    return True
 
 
 def _result(

@@ -34,7 +34,9 @@ Block = NDArray[np.float32]
 SPEECH_LEVEL_DB = -25.0
 """Loudness in LUFS to which speech is brought before the denoiser, as in its training."""
 
-_DENOISER_RATE = 16_000
+DENOISER_RATE = 16_000
+"""Sample rate in Hz at which denoisers work."""
+
 _CHUNK_SECONDS = 10.0
 _MAX_LEVELLING_DB = 40.0
 _CARRY_BAND_HZ = (4_500.0, 7_500.0)
@@ -157,15 +159,15 @@ def denoise(
 
     def function(chunk: Tensor) -> Tensor:
         full = chunk.to(compute.device)
-        low = dsp.resample(full, WORKING_RATE, _DENOISER_RATE)
+        low = dsp.resample(full, WORKING_RATE, DENOISER_RATE)
         with compute.autocast():
             clean = network(low * level) / level
-        both = dsp.resample(torch.cat([low, clean]), _DENOISER_RATE, WORKING_RATE)
+        both = dsp.resample(torch.cat([low, clean]), DENOISER_RATE, WORKING_RATE)
         low_full, clean_full = both[:, : full.shape[1]].chunk(2)
         top = (full - low_full) * _carried_gain(low, clean, full.shape[1])
         return full + wet * (clean_full + top - full)
 
-    context = getattr(network, "context_samples", _DENOISER_RATE)
+    context = getattr(network, "context_samples", DENOISER_RATE)
     # Samples at 16 kHz after which they, the frames and 44.1 kHz (441 to 160) agree.
     grid = math.lcm(160, _CARRY_HOP, getattr(network, "hop_length", 1))
     return NeuralStage(
@@ -174,8 +176,8 @@ def denoise(
         revision,
         function if wet > 0.0 else lambda chunk: chunk,
         channels=channels,
-        context=int(context * WORKING_RATE / _DENOISER_RATE) + 2_048,
-        grid=grid * WORKING_RATE // _DENOISER_RATE,
+        context=int(context * WORKING_RATE / DENOISER_RATE) + 2_048,
+        grid=grid * WORKING_RATE // DENOISER_RATE,
     )
 
 
@@ -309,7 +311,7 @@ def _carried_gain(low: Tensor, clean: Tensor, samples: int) -> Tensor:
         (B, T').
     """
     n_fft = 2 * _CARRY_HOP
-    first, last = (int(hz / _DENOISER_RATE * n_fft) for hz in _CARRY_BAND_HZ)
+    first, last = (int(hz / DENOISER_RATE * n_fft) for hz in _CARRY_BAND_HZ)
     powers = dsp.stft(torch.cat([low, clean]), n_fft, _CARRY_HOP)[:, first:last].abs().square()
     before, after = powers.mean(1).chunk(2)
     # With the floor on both sides, what is empty before and after is carried unchanged.
@@ -317,7 +319,7 @@ def _carried_gain(low: Tensor, clean: Tensor, samples: int) -> Tensor:
     gain = functional.pad(gain, (0, 1), mode="replicate")
     # Frame k is centred on sample k * hop at 16 kHz, in whole numbers so that no chunk is off.
     step = _CARRY_HOP * WORKING_RATE
-    place = torch.arange(samples, device=low.device) * _DENOISER_RATE
+    place = torch.arange(samples, device=low.device) * DENOISER_RATE
     frame = place // step
     return torch.lerp(gain[:, frame], gain[:, frame + 1], (place % step) / step)
 
