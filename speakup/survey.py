@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -55,6 +56,7 @@ def survey(blocks: Iterable[Block], sample_rate: int, channels: int) -> Survey:
         loudness.push(sane)
         bandwidth.push(sane)
     warnings = []
+    silent = loudness.sample_peak_dbfs() == -math.inf
     if not_finite:
         warnings.append(f"{not_finite} samples were no numbers and count as silence")
     return Survey(
@@ -62,7 +64,7 @@ def survey(blocks: Iterable[Block], sample_rate: int, channels: int) -> Survey:
         channels,
         samples,
         loudness.integrated_lufs(),
-        bandwidth.bandwidth_hz(),
+        None if silent else bandwidth.bandwidth_hz(),
         equal,
         tuple(warnings),
     )
