@@ -40,7 +40,7 @@ class Spool:
             raise _spool_error(error) from error
 
     def read(self) -> Iterator[NDArray[np.float32]]:
-        """Yield everything written, from the start, as blocks (C, T)."""
+        """Yield everything written, from the start, as blocks (C, T) that the reader may change."""
         position, size = 0, 4 * self._channels * _BLOCK
         try:
             self._file.flush()
@@ -51,7 +51,7 @@ class Spool:
                     return
                 position += len(data)
                 frames = np.frombuffer(data, np.float32).reshape(-1, self._channels)
-                yield np.ascontiguousarray(frames.T)
+                yield np.array(frames.T, order="C")
         except OSError as error:
             raise _spool_error(error) from error
 
