@@ -8,6 +8,7 @@ repository on the Hugging Face Hub.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
-_REQUIRED = ("name", "task", "architecture", "sample_rate", "hyperparameters")
+_REQUIRED: dict[str, type] = {
+    "name": str,
+    "task": str,
+    "architecture": str,
+    "sample_rate": int,
+    "hyperparameters": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -97,10 +104,13 @@ def load_model(name_or_path: str, *, device: str = "cpu", offline: bool = False)
         )
     try:
         network = ARCHITECTURES[card.architecture](**card.hyperparameters)
+    except Exception as error:  # Whatever numbers from a file may lead to.
+        raise ModelError(f"the hyperparameters make no network ({error})", folder) from error
+    try:
         weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
         network.load_state_dict({key: value.float() for key, value in weights.items()})
-    except (TypeError, ValueError, SafetensorError, OSError) as error:
-        raise ModelError(f"the model cannot be loaded ({error})", folder) from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"the weights cannot be read ({error})", folder) from error
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"the weights do not match the architecture ({reason})", folder) from error
@@ -116,10 +126,12 @@ def resolve(name_or_path: str, *, offline: bool = False) -> Path:
     """
     if name_or_path.startswith("hf://"):
         return _fetch(name_or_path, offline)
-    bundled = bundled_folder() / name_or_path
-    for folder in (bundled, Path(name_or_path).expanduser()):
-        if (folder / CONFIG_FILE).is_file() and (folder / WEIGHTS_FILE).is_file():
+    bundled, given = bundled_folder() / name_or_path, Path(os.path.expanduser(name_or_path))
+    for folder in (bundled, given):
+        if not _missing(folder):
             return folder
+    if os.path.isdir(given):
+        raise ModelError(f"the folder has no {_missing(given)}", name_or_path)
     known = ", ".join(card.name for card in list_models()) or "none"
     raise ModelError(
         "no such model", name_or_path, f"Bundled: {known}; or give a folder or hf://org/repo"
@@ -142,22 +154,31 @@ def read_card(folder: Path) -> ModelCard:
         parameters = sum(_product(shape) for shape in shapes)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"is no usable model folder ({error})", folder) from error
-    missing = [key for key in _REQUIRED if key not in values]
-    if missing:
-        raise ModelError(f"{CONFIG_FILE} lacks {', '.join(missing)}", folder)
+    _check_config(values, folder)
     return ModelCard(
         name=values["name"],
         task=values["task"],
         architecture=values["architecture"],
-        sample_rate=int(values["sample_rate"]),
+        sample_rate=values["sample_rate"],
         hyperparameters=values["hyperparameters"],
         parameters=parameters,
         bytes=weights.stat().st_size,
-        licence=values.get("licence", "unstated"),
-        description=values.get("description", ""),
+        licence=str(values.get("licence", "unstated")),
+        description=str(values.get("description", "")),
         folder=folder,
         revision=_revision(weights),
     )
+
+
+def _check_config(values: Any, folder: Path) -> None:
+    if not isinstance(values, dict):
+        raise ModelError(f"{CONFIG_FILE} holds no object", folder)
+    missing = [key for key in _REQUIRED if key not in values]
+    if missing:
+        raise ModelError(f"{CONFIG_FILE} lacks {', '.join(missing)}", folder)
+    for key, kind in _REQUIRED.items():
+        if not isinstance(values[key], kind):
+            raise ModelError(f"{CONFIG_FILE} has the {key} {values[key]!r}", folder)
 
 
 def bundled_folder() -> Path:
@@ -168,7 +189,7 @@ def bundled_folder() -> Path:
 
 def _fetch(address: str, offline: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     match = _HUB.match(address)
     if match is None:
@@ -186,13 +207,18 @@ def _fetch(address: str, offline: bool) -> Path:
             address,
             "Run again without --offline on a machine with a network",
         ) from error
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # Of requests, httpx or httpx2, as the Hub's library has changed.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"cannot be fetched from the Hub ({reason})", address) from error
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (Path(folder) / name).is_file():
-            raise ModelError(f"the repository has no {name}", address)
+    if missing := _missing(Path(folder)):
+        raise ModelError(f"the repository has no {missing}", address)
     return Path(folder)
+
+
+def _missing(folder: Path) -> str:
+    """Name the file of a model that a folder lacks, or "" where it is whole."""
+    names = (CONFIG_FILE, WEIGHTS_FILE)
+    return next((name for name in names if not os.path.isfile(folder / name)), "")
 
 
 def _revision(weights: Path) -> str:
