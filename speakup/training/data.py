@@ -33,7 +33,8 @@ class Corpus:
         cache: Folder for the decoded samples; made if missing.
 
     Raises:
-        ConfigError: a pattern matches nothing.
+        ConfigError: a pattern matches nothing, a folder holds no recordings, or one of them
+            cannot be decoded.
     """
 
     def __init__(
@@ -48,7 +49,10 @@ class Corpus:
                 raise ConfigError("no folder matches this pattern of the recipe", root / pattern)
             for folder in folders:
                 files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
-                self.sources.append(_decode_all(files, sample_rate, cache))
+                items = [item for item in _decode_all(files, sample_rate, cache) if len(item)]
+                if not items:
+                    raise ConfigError("the folder holds no recordings", folder)
+                self.sources.append(items)
                 self.weights.append(float(weight))
         self._probabilities = torch.tensor(self.weights)
         self._lengths = [
@@ -100,9 +104,12 @@ def _decode_all(files: Iterable[Path], sample_rate: int, cache: Path) -> list[np
 
 
 def _decode(file: Path, sample_rate: int) -> np.ndarray:
-    samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    try:
+        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        raise ConfigError(f"cannot be decoded ({error})", file, "Take it out") from error
     mono = samples[:, 0]
-    if rate != sample_rate:
+    if rate != sample_rate and len(mono):
         mono = soxr.resample(mono, rate, sample_rate)
     peak = float(np.abs(mono).max(initial=0.0))
     if peak > 0.99:

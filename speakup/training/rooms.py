@@ -11,14 +11,26 @@ _SPEED_OF_SOUND = 343.0
 _DIRECT_SECONDS = 0.0025
 
 
-def simulate_room(sample_rate: int, generator: torch.Generator, *, seconds: float = 1.2) -> Tensor:
+def simulate_room(
+    sample_rate: int,
+    generator: torch.Generator,
+    *,
+    seconds: float = 1.2,
+    rt60_seconds: float | None = None,
+) -> Tensor:
     """Simulate a random shoebox room's response by the image method with a diffuse tail.
 
     Mirror images up to fourth order give direct sound and early reflections; the later field is
     Gaussian noise under the same exponential decay, whose high frequencies die away faster.
 
+    Args:
+        sample_rate: Hz.
+        generator: Source of randomness.
+        seconds: Length of the response.
+        rt60_seconds: Time in which the sound decays by 60 dB; None draws 0.12 to 1.02 s.
+
     Returns:
-        (T,) float32, direct sound at sample 0 with amplitude 1.
+        (T,) float32, T = seconds * sample_rate; direct sound at sample 0 with amplitude 1.
 
     Reference:
         Allen & Berkley 1979, Image method for efficiently simulating small-room acoustics;
@@ -27,7 +39,8 @@ def simulate_room(sample_rate: int, generator: torch.Generator, *, seconds: floa
     room = _uniform(generator, [3.0, 2.5, 2.3], [10.0, 8.0, 4.0])
     source = room * _uniform(generator, [0.1] * 3, [0.9] * 3)
     microphone = room * _uniform(generator, [0.1] * 3, [0.9] * 3)
-    rt60 = float(0.12 + 0.9 * torch.rand(1, generator=generator) ** 1.5)
+    drawn = float(0.12 + 0.9 * torch.rand(1, generator=generator) ** 1.5)
+    rt60 = drawn if rt60_seconds is None else rt60_seconds
     decay = 3.0 * math.log(10.0) / rt60
     reflection = _wall_reflection(room, rt60)
 
@@ -37,8 +50,9 @@ def simulate_room(sample_rate: int, generator: torch.Generator, *, seconds: floa
     images = (grid + parity) * room + (1.0 - 2.0 * parity) * source
     distance = (images - microphone).norm(dim=1)
     bounces = grid.abs().sum(1)
-    direct = float((source - microphone).norm().clamp_min(0.2))
-    delay = (distance - direct) / _SPEED_OF_SOUND * sample_rate
+    nearest = float((source - microphone).norm())
+    direct = max(nearest, 0.2)
+    delay = (distance - nearest) / _SPEED_OF_SOUND * sample_rate
     sign = torch.where(torch.rand(len(grid), generator=generator) < 0.15, -1.0, 1.0)
     amplitude = sign * reflection**bounces * direct / distance.clamp_min(direct)
     amplitude[bounces == 0] = 1.0

@@ -42,7 +42,10 @@ class DenoiseRecipe:
 
 
 class DenoiseSimulator:
-    """Make (degraded, clean) pairs for the denoiser from a speech, a noise and a room corpus."""
+    """Make (degraded, clean) pairs for the denoiser from a speech, a noise and a room corpus.
+
+    Without recordings of noise or of rooms, all of it is synthetic.
+    """
 
     def __init__(self, speech: Corpus, noise: Corpus, rooms: Corpus, recipe: DenoiseRecipe) -> None:
         self.speech, self.noise, self.rooms, self.recipe = speech, noise, rooms, recipe
@@ -87,7 +90,7 @@ class DenoiseSimulator:
         for _ in range(len(clean)):
             response = direct = torch.ones(1)
             if _chance(self.recipe.reverb, generator):
-                if _chance(self.recipe.measured_room, generator):
+                if _chance(self.recipe.measured_room, generator) and self.rooms.sources:
                     response = self.rooms.draw_whole(generator)
                 else:
                     response = simulate_room(self.sample_rate, generator)
@@ -118,7 +121,7 @@ class DenoiseSimulator:
         return torch.where(level > 1e-6, noise * gain, torch.zeros_like(noise))
 
     def _one_noise(self, samples: int, generator: torch.Generator) -> Tensor:
-        if _chance(self.recipe.synthetic_noise, generator):
+        if _chance(self.recipe.synthetic_noise, generator) or not self.noise.sources:
             noise = synthetic_noise(samples, self.sample_rate, generator)
         else:
             noise = self.noise.draw(samples, generator)
