@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import safetensors.torch
-import torch
+from safetensors import SafetensorError
 
 from speakup.catalogue import CONFIG_FILE, WEIGHTS_FILE, load_model
-from speakup.errors import ModelError
+from speakup.errors import OutputError
+from speakup.training.trainer import read_checkpoint
 
 
 def export(checkpoint: Path, folder: Path, *, licence: str = "Apache-2.0") -> Path:
@@ -21,23 +23,28 @@ def export(checkpoint: Path, folder: Path, *, licence: str = "Apache-2.0") -> Pa
         licence: Of the weights.
 
     Returns:
-        The folder; it is loaded once as a check.
+        The folder. The model is loaded once as a check before it replaces one that is there.
 
     Raises:
-        ModelError: the checkpoint is missing or is none of this trainer's.
+        ModelError: the checkpoint is missing, is none of this trainer's, or makes no model.
+        OutputError: the folder cannot be written.
     """
-    try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        weights = {key: value.half().contiguous() for key, value in stored["average"].items()}
-        config = {
-            key: stored[key]
-            for key in ("name", "task", "architecture", "sample_rate", "hyperparameters")
-        }
-    except (OSError, KeyError, RuntimeError, AttributeError) as error:
-        raise ModelError(f"is no checkpoint to export ({error})", checkpoint) from error
+    stored = read_checkpoint(checkpoint)
+    weights = {key: value.half().contiguous() for key, value in stored["average"].items()}
+    config = {
+        key: stored[key]
+        for key in ("name", "task", "architecture", "sample_rate", "hyperparameters")
+    }
     config |= {"licence": licence, "description": stored["description"], "steps": stored["step"]}
-    folder.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file(weights, folder / WEIGHTS_FILE)
-    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    load_model(str(folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as place:
+            new = Path(place)
+            safetensors.torch.save_file(weights, new / WEIGHTS_FILE)
+            (new / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            load_model(str(new))
+            for name in (WEIGHTS_FILE, CONFIG_FILE):
+                (new / name).replace(folder / name)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"cannot be written ({error})", folder) from error
     return folder

@@ -100,11 +100,15 @@ def read_recipe(path: Path) -> Recipe:
     recipe: Recipe = build(Recipe, values, str(path))
     if recipe.task not in ("denoise", "upsample"):
         raise ConfigError(f"task is {recipe.task!r}", path, "Choose denoise or upsample")
+    if not recipe.data.speech:
+        raise ConfigError("names no speech to train on", path)
     return recipe
 
 
-def build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
+def build(kind: type[Any], values: Any, where: str) -> Any:
     """Build a dataclass from TOML values; lists become tuples; unknown keys are fatal."""
+    if not isinstance(values, dict):
+        raise ConfigError("is no table of keys and values", where)
     known = {item.name for item in dataclasses.fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:

@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from speakup import dsp
+from speakup.catalogue import load_model
+from speakup.errors import ConfigError, ModelError
 from speakup.networks import ARCHITECTURES
 from speakup.networks.discriminators import Discriminators
 from speakup.networks.losses import (
@@ -34,6 +37,9 @@ from speakup.training.simulate import (
 )
 
 Simulator = DenoiseSimulator | UpsampleSimulator
+
+_REGRESSION_LOSSES = ("complex", "magnitude", "log_spectral", "distortion")
+_ADVERSARIAL_LOSSES = ("adversarial", "feature")
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def train(
         recipe: What to train, on what, how.
         data_root: Folder the recipe's patterns are relative to.
         run_folder: Where checkpoint.pt and the decoded cache live; made if missing.
-        device: A torch device.
+        device: "auto", or a torch device.
         on_log: Called every `log_every` steps.
         log_every: Steps between reports.
         save_every: Steps between checkpoints.
@@ -92,16 +98,19 @@ def train(
         The checkpoint's path.
 
     Raises:
-        ConfigError: the recipe's data cannot be found.
+        ConfigError: the recipe's data cannot be found, or it names an architecture or losses that
+            there are not.
+        ModelError: what to resume or to start from cannot be read or belongs to another recipe.
     """
-    target = torch.device(device)
+    _check_losses(recipe)
+    target = dsp.pick_device(device)
     torch.manual_seed(recipe.optimiser.seed)
     state = _build_state(recipe, target)
     simulator = build_simulator(recipe, data_root, run_folder.parent / "cache")
     checkpoint = run_folder / "checkpoint.pt"
     run_folder.mkdir(parents=True, exist_ok=True)
     if checkpoint.exists():
-        _restore(state, checkpoint, target)
+        _restore(state, checkpoint)
 
     optimiser = recipe.optimiser
     samples = int(optimiser.segment_seconds * recipe.data.sample_rate)
@@ -151,13 +160,10 @@ def learning_rate_share(step: int, optimiser: OptimiserRecipe) -> float:
 
 
 def _build_state(recipe: Recipe, device: torch.device) -> _State:
-    architecture = ARCHITECTURES[recipe.architecture]
-    generator = architecture(**recipe.hyperparameters).to(device)
+    generator, average = _build_generator(recipe).to(device), _build_generator(recipe).to(device)
     if recipe.start_from is not None:
-        stored = torch.load(recipe.start_from, map_location=device, weights_only=True)
-        generator.load_state_dict(stored["average"])
-    average = architecture(**recipe.hyperparameters).to(device).requires_grad_(False)
-    average.load_state_dict(generator.state_dict())
+        _start_from(generator, Path(recipe.start_from))
+    average.requires_grad_(False).load_state_dict(generator.state_dict())
     rates = recipe.optimiser
     optimiser = torch.optim.AdamW(
         generator.parameters(),
@@ -173,6 +179,67 @@ def _build_state(recipe: Recipe, device: torch.device) -> _State:
             judges.parameters(), lr=rates.discriminator_learning_rate, betas=(0.5, 0.9), fused=True
         )
     return _State(generator, average, optimiser, judges, judges_optimiser)
+
+
+def _build_generator(recipe: Recipe) -> nn.Module:
+    if recipe.architecture not in ARCHITECTURES:
+        raise ConfigError(
+            f"architecture is {recipe.architecture!r}",
+            recipe.name,
+            f"Choose from {', '.join(ARCHITECTURES)}",
+        )
+    try:
+        return ARCHITECTURES[recipe.architecture](**recipe.hyperparameters)
+    except Exception as error:  # Whatever numbers from a file may lead to.
+        raise ConfigError(f"the hyperparameters make no network ({error})", recipe.name) from error
+
+
+def _start_from(generator: nn.Module, path: Path) -> None:
+    if path.is_dir():
+        weights = load_model(str(path)).network.state_dict()
+    else:
+        weights = read_checkpoint(path).get("average", {})
+    _load_state(generator, weights, path)
+
+
+def _load_state(part: Any, stored: dict[str, Any], path: Path) -> None:
+    try:
+        part.load_state_dict(stored)
+    except (RuntimeError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"belongs to another recipe ({reason})", path, "Name another run folder"
+        ) from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what a training run has saved, to the CPU.
+
+    Raises:
+        ModelError: it is missing, or no checkpoint.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelError(f"cannot be read ({error.strerror})", path) from error
+    except Exception as error:  # Of torch, pickle or zipfile, by what is wrong with the file.
+        raise ModelError("is no checkpoint of a training run", path) from error
+    if not isinstance(stored, dict) or "average" not in stored:
+        raise ModelError("is no checkpoint of a training run", path)
+    return stored
+
+
+def _check_losses(recipe: Recipe) -> None:
+    unknown = sorted(set(recipe.losses) - {*_REGRESSION_LOSSES, *_ADVERSARIAL_LOSSES})
+    if unknown:
+        known = ", ".join([*_REGRESSION_LOSSES, *_ADVERSARIAL_LOSSES])
+        raise ConfigError(f"unknown loss {', '.join(unknown)}", recipe.name, f"Known: {known}")
+    if not set(recipe.losses) & set(_REGRESSION_LOSSES):
+        raise ConfigError(
+            "has no loss for the steps before the discriminators",
+            recipe.name,
+            f"Weigh at least one of {', '.join(_REGRESSION_LOSSES)}",
+        )
 
 
 def _build_discriminators(
@@ -238,8 +305,9 @@ def _adversarial_step(
         fake, _ = judges(estimate.detach())
     judged = discriminator_loss(real, fake)
     judged.backward()
-    nn.utils.clip_grad_norm_(judges.parameters(), 5.0)
-    optimiser.step()
+    norm = nn.utils.clip_grad_norm_(judges.parameters(), 5.0)
+    if bool(torch.isfinite(norm)):
+        optimiser.step()
 
     judges.requires_grad_(False)
     with torch.autocast(clean.device.type, torch.bfloat16):
@@ -287,11 +355,11 @@ def _save(state: _State, recipe: Recipe, checkpoint: Path) -> None:
     temporary.replace(checkpoint)
 
 
-def _restore(state: _State, checkpoint: Path, device: torch.device) -> None:
-    stored = torch.load(checkpoint, map_location=device, weights_only=True)
+def _restore(state: _State, checkpoint: Path) -> None:
+    stored = read_checkpoint(checkpoint)
     for name, part in state.parts().items():
         if name in stored:
-            part.load_state_dict(stored[name])
+            _load_state(part, stored[name], checkpoint)
     state.step = int(stored["step"])
 
 
