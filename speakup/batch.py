@@ -15,7 +15,7 @@ from speakup import audio
 from speakup.catalogue import resolve
 from speakup.config import Config
 from speakup.errors import InputError, OutputError
-from speakup.jobs import Job, plan_jobs
+from speakup.jobs import Job, plan_jobs, planned_models
 from speakup.pipeline import Pipeline
 from speakup.result import Result
 from speakup.stages import Compute
@@ -86,16 +86,6 @@ def run_batch(
         on_result=on_result,
         progress=progress,
     )
-
-
-def planned_models(config: Config) -> list[str]:
-    """Name the models that a configuration may need, in the order of their stages."""
-    names = []
-    if config.denoise and config.strength > 0.0:
-        names.append(config.denoiser_name)
-    if config.upsample != "off":
-        names.append(config.upsampler_name)
-    return names
 
 
 def run_jobs(

@@ -11,6 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from speakup import audio
+from speakup.config import Config
 from speakup.errors import ConfigError, InputError, SpeakupError
 
 _MARK = "_enhanced"
@@ -96,6 +97,16 @@ def plan_jobs(
             jobs.append(Job(source, folder / name, makes_folder=into is not None))
     _check_apart(jobs)
     return Plan(tuple(jobs), tuple(left_out))
+
+
+def planned_models(config: Config) -> list[str]:
+    """Name the models that a configuration may need, in the order of their stages."""
+    names = []
+    if config.denoise and config.strength > 0.0:
+        names.append(config.denoiser_name)
+    if config.upsample != "off":
+        names.append(config.upsampler_name)
+    return names
 
 
 @dataclass(frozen=True)

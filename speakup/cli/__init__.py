@@ -1,0 +1,132 @@
+"""The command line: the only part that prints. Heavy imports wait inside the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+import typer
+
+from speakup import __version__
+from speakup.cli import catalogue, enhance, evaluate, listen, machine, train
+from speakup.cli.terminal import debugging, say_error
+from speakup.errors import ConfigError, SpeakupError
+
+__all__ = ["app", "main"]
+
+_EXTRAS = {
+    "pesq": "eval",
+    "pystoi": "eval",
+    "speechmos": "eval",
+    "onnxruntime": "eval",
+    "librosa": "eval",
+    "pocketsphinx": "eval",
+    "matplotlib": "eval",
+    "PIL": "eval",
+}
+"""Which extra holds an optional package."""
+
+_UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]
+
+app = typer.Typer(
+    name="speakup",
+    help="Turn a noisy, echoing, dull speech recording into a clean 44.1 kHz podcast master.",
+    epilog="SPEAKUP_DEBUG=1 shows where an error came up.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(catalogue.app, name="models")
+for _command in (
+    enhance.enhance,
+    listen.analyze,
+    listen.report,
+    evaluate.evaluate,
+    machine.doctor,
+    machine.bench,
+    train.train,
+    train.export,
+):
+    app.command()(_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"speakup {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False,
+        "-V",
+        "--version",
+        metavar="",
+        help="Say which version this is.",
+        callback=_show_version,
+        is_eager=True,
+    ),
+) -> None:
+    pass
+
+
+def main() -> int:
+    """Run the command in `sys.argv`; give its exit code."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if not debugging():
+        warnings.simplefilter("ignore")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name need not be text, nor the terminal Unicode
+            stream.reconfigure(errors="surrogateescape" if stream is sys.stdout else "replace")
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("speakup", sys.argv[1:]) as context:
+            return int(command.invoke(context) or 0)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except _UsageError as error:
+        return _wrong_usage(error)
+    except SpeakupError as error:
+        say_error(error)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        return _missing_package(error)
+    except KeyboardInterrupt:
+        say_error("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Who reads stdout has had enough; nothing more can be said there, also not at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except Exception as error:
+        say_error(error)
+        return 1
+
+
+def _wrong_usage(error: Exception) -> int:
+    context = getattr(error, "ctx", None)
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    if type(error).__name__ == "NoArgsIsHelpError":  # which has shown the help already
+        return ConfigError.exit_code
+    where = context.command_path if context is not None else "speakup"
+    full_stop = "" if text.endswith((".", "?")) else "."
+    say_error(f"{text}{full_stop} See {where} --help")
+    return ConfigError.exit_code
+
+
+def _missing_package(error: ModuleNotFoundError) -> int:
+    package = (error.name or "").partition(".")[0]
+    if package not in _EXTRAS:
+        say_error(error)
+        return 1
+    extra = _EXTRAS[package]
+    say_error(
+        ConfigError(
+            f"the package {package} is not installed", None, f"pip install 'speakup[{extra}]'"
+        )
+    )
+    return ConfigError.exit_code

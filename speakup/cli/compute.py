@@ -1,0 +1,32 @@
+"""Set up torch for a command; the library itself never sets threads."""
+
+from __future__ import annotations
+
+from speakup.config import Config
+
+_MOST_JOBS = 4
+"""Files at a time unless told otherwise: each needs memory of its own, and two cores."""
+
+
+def set_up(config: Config, *, files: int = 1, jobs: int | None = None) -> int:
+    """Share the cores among the files that are worked on at a time.
+
+    Args:
+        config: Its `threads` count for each file; None shares the cores out.
+        files: How many there are.
+        jobs: How many to work on at a time; None decides by cores, and one on a GPU.
+
+    Returns:
+        How many to work on at a time.
+    """
+    import torch
+
+    # Networks fade towards silence, and denormal numbers take a hundred times as long.
+    # Threads inherit it from the one that starts them.
+    torch.set_flush_denormal(True)
+    cores = torch.get_num_threads()
+    on_cpu = config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available())
+    if jobs is None:
+        jobs = max(1, min(files, cores // 2, _MOST_JOBS)) if on_cpu else 1
+    torch.set_num_threads(config.threads or max(1, cores // jobs))
+    return jobs

@@ -1,0 +1,104 @@
+"""What `speakup enhance` would do, from the files' heads and the models' cards alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from speakup import audio, errors
+from speakup.catalogue import ModelCard, read_card, resolve
+from speakup.cli.terminal import Terminal, duration
+from speakup.config import Config
+from speakup.errors import InputError, SpeakupError
+from speakup.jobs import Job, planned_models
+from speakup.loudness import resolve_target
+
+
+def tell_plan(
+    jobs: Sequence[Job], config: Config, terminal: Terminal, *, overwrite: bool, as_json: bool
+) -> int:
+    """Say what would be done with each job; give the exit code that doing it would begin with.
+
+    Raises:
+        ModelError: a model that is needed cannot be had.
+        ConfigError: a setting cannot be used.
+    """
+    target = resolve_target(config.loudness, config.true_peak)
+    cards = [read_card(resolve(name, offline=config.offline)) for name in planned_models(config)]
+    steps = [_step(card, config) for card in cards]
+    if target is not None:
+        steps.append(f"loudness {target.name}, at most {target.true_peak_dbtp:g} dBTP")
+    if not as_json:
+        terminal.say("stages: ", "; ".join(steps) or "none")
+
+    failures: list[SpeakupError] = []
+    for job in jobs:
+        event: dict[str, Any] = {"event": "plan", "input": str(job.source), "error": None}
+        try:
+            event |= _planned(job, config, overwrite)
+        except SpeakupError as error:
+            failures.append(error)
+            event |= {"output": None, "status": "fail"}
+            event["error"] = {"type": type(error).__name__, "message": str(error)}
+            terminal.error(error)
+        event["models"] = [_model(card) for card in cards]
+        event["loudness"] = None if target is None else target.name
+        if as_json:
+            terminal.result(json.dumps(event))
+        elif event["status"] != "fail":
+            terminal.result(_line(event))
+    if not failures:
+        return 0
+    return failures[0].exit_code if len(jobs) == 1 else errors.SpeakupError.exit_code
+
+
+def _planned(job: Job, config: Config, overwrite: bool) -> dict[str, Any]:
+    if job.error is not None or job.target is None:
+        raise job.error or InputError("there is nothing to do", job.source)
+    info = audio.probe(job.source)
+    rate = info.sample_rate if config.sample_rate == "keep" else int(config.sample_rate)
+    channels = 1 if config.channels == "mono" else info.channels
+    coded = audio.resolve_format(
+        job.target,
+        format=config.format,
+        bit_depth=config.bit_depth,
+        bitrate=config.bitrate,
+        sample_rate=rate,
+        channels=channels,
+    )
+    status = "write"
+    if job.target.exists():
+        status = "overwrite" if overwrite else "skip"
+    return {
+        "output": str(job.target),
+        "status": status,
+        "seconds": info.seconds,
+        "channels": channels,
+        "sample_rate_in": info.sample_rate,
+        "sample_rate_out": coded.sample_rate,
+        "format": coded.name,
+        "bit_depth": coded.bit_depth,
+        "bitrate": coded.bitrate,
+    }
+
+
+def _step(card: ModelCard, config: Config) -> str:
+    if card.task == "upsample" and config.upsample == "auto":
+        return f"{card.task} with {card.name}, where the top is missing"
+    return f"{card.task} with {card.name}"
+
+
+def _model(card: ModelCard) -> dict[str, str]:
+    return {"task": card.task, "name": card.name, "revision": card.revision}
+
+
+def _line(event: dict[str, Any]) -> str:
+    depth = f"{event['bit_depth']} bit" if event["bit_depth"] else f"{event['bitrate']} kbit/s"
+    length = "" if event["seconds"] is None else f"{duration(event['seconds'])}, "
+    channels = {1: "mono", 2: "stereo"}.get(event["channels"], f"{event['channels']} channels")
+    notes = {"write": "", "overwrite": ", replaced", "skip": ", skipped: it exists"}
+    return (
+        f"{event['input']} -> {event['output']} ({length}{event['format']} {depth}, "
+        f"{event['sample_rate_out'] / 1000:g} kHz, {channels}{notes[event['status']]})"
+    )

@@ -1,0 +1,256 @@
+"""`speakup enhance`."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from speakup import errors
+from speakup.cli import progress
+from speakup.cli.options import (
+    ALL_FIELDS,
+    FILES,
+    WORDS,
+    AsJson,
+    Jobs,
+    NoProgress,
+    Quiet,
+    Verbose,
+    takes_config,
+)
+from speakup.cli.terminal import Terminal, debugging, duration, say_error, times, unexpected
+from speakup.config import Config
+from speakup.errors import ConfigError, SpeakupError
+
+if TYPE_CHECKING:
+    from speakup.batch import Summary
+    from speakup.jobs import Job, Plan
+    from speakup.result import Result
+
+
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="A file's name, or a folder; by default talk_enhanced.wav beside talk.wav, "
+        "and <folder>_enhanced beside a folder",
+        rich_help_panel=FILES,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", metavar="", help="Replace outputs that exist", rich_help_panel=FILES
+    ),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(metavar="GLOB", help="Of a folder, only files that match", rich_help_panel=FILES),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="GLOB", help="Of a folder, no files that match", rich_help_panel=FILES),
+]
+NoRecursive = Annotated[
+    bool,
+    typer.Option(
+        "--no-recursive", metavar="", help="Leave a folder's folders out", rich_help_panel=FILES
+    ),
+]
+ReportPage = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PAGE",
+        help="Also write an HTML page, to hear and see before and after",
+        rich_help_panel=FILES,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", metavar="", help="Only say what would be done", rich_help_panel=WORDS
+    ),
+]
+
+
+@takes_config(*ALL_FIELDS)
+def enhance(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT", help="Recordings, folders of them, glob patterns."),
+    ],
+    output: Output = None,
+    overwrite: Overwrite = False,
+    include: Include = None,
+    exclude: Exclude = None,
+    no_recursive: NoRecursive = False,
+    jobs: Jobs = None,
+    report: ReportPage = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    no_progress: NoProgress = False,
+    *,
+    config: Config,
+) -> int:
+    """Clean recordings, restore their top and set their loudness."""
+    from speakup.jobs import plan_jobs
+
+    terminal = Terminal(quiet=quiet, verbose=verbose, progress=not no_progress)
+    plan = plan_jobs(
+        inputs,
+        output,
+        format=config.format,
+        include=include or (),
+        exclude=exclude or (),
+        recursive=not no_recursive,
+    )
+    for path in plan.left_out:
+        terminal.say(f"{path}: left out, as an earlier run made it")
+    if report is not None and len(plan.jobs) != 1:
+        raise ConfigError(
+            f"a report shows one recording, not {len(plan.jobs)}",
+            report,
+            "Make one of each with speakup report",
+        )
+    if dry_run:
+        from speakup.cli.dryrun import tell_plan
+
+        return tell_plan(plan.jobs, config, terminal, overwrite=overwrite, as_json=as_json)
+
+    run = _Run(plan, config, terminal, as_json=as_json)
+    summary = run(overwrite=overwrite, jobs=jobs)
+    if report is not None and summary.failed == 0:
+        from speakup.report import write_report
+
+        job = plan.jobs[0]
+        assert job.target is not None
+        write_report(job.source, job.target, report)
+        terminal.say(f"report: {report}")
+    return exit_code(summary.results)
+
+
+def exit_code(results: tuple[Result, ...]) -> int:
+    """Give 0 when nothing failed, a single input's own code, and 1 where some of several did."""
+    failed = [result for result in results if result.status == "failed"]
+    if not failed or len(results) > 1:
+        return int(bool(failed))
+    kind = getattr(errors, (failed[0].error or {}).get("type", ""), SpeakupError)
+    return int(kind.exit_code)
+
+
+class _Run:
+    """One call of `speakup enhance`: the batch, and what is said of it."""
+
+    def __init__(self, plan: Plan, config: Config, terminal: Terminal, *, as_json: bool) -> None:
+        self._jobs, self._config = plan.jobs, config
+        self._terminal, self._as_json = terminal, as_json
+        self._done = 0
+
+    def __call__(self, *, overwrite: bool, jobs: int | None) -> Summary:
+        from speakup.batch import run_jobs
+        from speakup.cli.compute import set_up
+
+        workers = set_up(self._config, files=len(self._jobs), jobs=jobs)
+        try:
+            with progress.track(self._terminal, len(self._jobs)) as tracker:
+
+                def tell(job: Job, doing: str, done: float, total: float | None) -> None:
+                    tracker.tell(str(job.source), doing, done, total)
+
+                def end(result: Result) -> None:
+                    tracker.end(result.input, result.seconds)
+                    self._tell(result)
+
+                summary = run_jobs(
+                    self._jobs,
+                    self._config,
+                    overwrite=overwrite,
+                    workers=workers,
+                    on_result=end,
+                    on_error=_show_trace,
+                    progress=tell,
+                )
+        except KeyboardInterrupt:
+            say_error(
+                f"interrupted: {self._done} of {len(self._jobs)} files are done. "
+                "The same command goes on where it stopped"
+            )
+            raise typer.Exit(130) from None
+        self._tell_summary(summary)
+        return summary
+
+    def _tell(self, result: Result) -> None:
+        self._done += 1
+        if self._as_json:
+            self._terminal.result(json.dumps(result.to_json()))
+        if result.status == "failed":
+            error = result.error or {"type": "", "message": ""}
+            known = hasattr(errors, error["type"])
+            fault = f"{result.input}: {unexpected(error['type'], error['message'])}"
+            self._terminal.error(error["message"] if known else fault)
+            return
+        counter = f"[{self._done}/{len(self._jobs)}] " if len(self._jobs) > 1 else ""
+        self._terminal.say((counter, "dim"), (result.input, "bold"), "  ", *described(result))
+        for warning in result.warnings if result.status == "ok" else ():
+            self._terminal.warn(warning)
+        if self._terminal.verbose:
+            for line in _stages(result):
+                self._terminal.say(line)
+        if not self._as_json:
+            self._terminal.result(result.output or "")
+
+    def _tell_summary(self, summary: Summary) -> None:
+        if self._as_json:
+            self._terminal.result(json.dumps(summary.to_json()))
+        if len(summary.results) < 2:
+            return
+        counts = {"done": summary.ok, "skipped": summary.skipped, "failed": summary.failed}
+        words = [f"{count} {name}" for name, count in counts.items() if count]
+        pace = f": {duration(summary.seconds)} in {duration(summary.elapsed)}"
+        speed = f" ({times(summary.speed)})"
+        self._terminal.say(", ".join(words), pace + speed if summary.seconds else "")
+
+
+def described(result: Result) -> list[str | tuple[str, str]]:
+    """Say in a line what was found and done; text, or pairs of text and style."""
+    if result.status == "skipped":
+        return [("skipped: its output exists, and --overwrite was not given", "yellow")]
+    facts = [duration(result.seconds)]
+    names = [stage.name for stage in result.stages]
+    if result.bandwidth_hz is None:
+        facts.append("silence")
+    else:
+        top = ", top restored" if "super-resolve" in names else ""
+        facts.append(f"bandwidth {result.bandwidth_hz / 1000:.1f} kHz{top}")
+    if result.lufs_in is not None and result.lufs_out is not None:
+        gain = f"gain {result.gain_db:+.1f} dB"
+        facts.append(f"{_level(result.lufs_in)} → {_level(result.lufs_out)} LUFS ({gain})")
+    if result.true_peak_dbtp is not None:
+        facts.append(f"peak {_level(result.true_peak_dbtp)} dBTP")
+    return [" · ".join(facts), " · ", (times(result.speed), "green")]
+
+
+def _level(value: float) -> str:
+    return f"{value:.1f}".replace("-", "\N{MINUS SIGN}").replace("inf", "\N{INFINITY}")
+
+
+def _stages(result: Result) -> list[str]:
+    lines = []
+    for stage in result.stages:
+        model = f"  {stage.model} {stage.revision}" if stage.model else ""
+        speed = times(result.seconds / stage.seconds) if stage.seconds else ""
+        lines.append(f"  {stage.name:<14}{stage.seconds:8.2f} s {speed:>7}{model}")
+    return lines
+
+
+def _show_trace(error: Exception) -> None:
+    if debugging():
+        traceback.print_exception(error)

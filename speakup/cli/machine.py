@@ -1,0 +1,90 @@
+"""`speakup doctor` and `speakup bench`: whether it works on this machine, and how fast."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speakup.cli.options import COMPUTE_FIELDS, MODEL_FIELDS, takes_config
+from speakup.cli.terminal import Terminal, duration, show, times
+from speakup.config import Config
+
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Give one JSON object")]
+
+
+def doctor(as_json: Json = False) -> int:
+    """Check the installation, and say what is wrong and how to mend it."""
+    from speakup.doctor import examine
+
+    findings = examine()
+    healthy = all(finding.status != "wrong" for finding in findings)
+    if as_json:
+        found = [dataclasses.asdict(finding) for finding in findings]
+        typer.echo(json.dumps({"event": "doctor", "healthy": healthy, "findings": found}))
+        return int(not healthy)
+    from rich.table import Table
+    from rich.text import Text
+
+    marks = {
+        "good": Text("ok", "green"),
+        "note": Text("note", "yellow"),
+        "wrong": Text("wrong", "bold red"),
+    }
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for finding in findings:
+        table.add_row(marks[finding.status], finding.name, finding.detail)
+        if finding.remedy:
+            table.add_row("", "", Text(f"→ {finding.remedy}", "bold"))
+    show(table)
+    typer.echo("\nAll is well." if healthy else "\nSomething is wrong; see the arrows.")
+    return int(not healthy)
+
+
+@takes_config(*MODEL_FIELDS, *COMPUTE_FIELDS)
+def bench(
+    inputs: Annotated[
+        Path | None,
+        typer.Argument(metavar="[INPUT]", help="A recording; by default a synthetic one"),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(metavar="S", min=1.0, help="Length of the synthetic recording")
+    ] = 60.0,
+    as_json: Json = False,
+    *,
+    config: Config,
+) -> int:
+    """Measure how many times faster than real time each step is on this machine.
+
+    Steps work at the same time, so the total is less than their sum.
+    """
+    from speakup.bench import run_bench
+    from speakup.cli.compute import set_up
+
+    set_up(config)
+    terminal = Terminal()
+    terminal.say("measuring ...")
+    found = run_bench(config, inputs, seconds=seconds)
+    if as_json:
+        typer.echo(json.dumps(found.to_json()))
+        return 0
+    from rich import box
+    from rich.table import Table
+
+    typer.echo(
+        f"{found.recording}: {duration(found.seconds)}, {found.channels} channel(s), "
+        f"{found.sample_rate / 1000:g} kHz; {found.device}, {found.precision}, "
+        f"{found.threads} thread(s)"
+    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("step", "seconds", "speed"):
+        table.add_column(heading, justify="left" if heading == "step" else "right")
+    for step in found.steps:
+        table.add_row(step.name, f"{step.seconds:.2f}", times(step.speed))
+    table.add_section()
+    table.add_row("total", f"{found.total.seconds:.2f}", times(found.total.speed), style="bold")
+    show(table)
+    return 0

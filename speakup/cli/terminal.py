@@ -1,0 +1,156 @@
+"""Where words go: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from speakup.errors import SpeakupError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.progress import Progress
+
+
+def debugging() -> bool:
+    """Tell whether errors are to be shown with their tracebacks."""
+    return os.environ.get("SPEAKUP_DEBUG", "") not in ("", "0")
+
+
+def console(*, stderr: bool) -> Console:
+    """Give a console that wraps no line, nor takes names for markup.
+
+    Where there is no terminal, there is room for any table.
+    """
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    if not made.is_terminal:
+        made.width = 240
+    return made
+
+
+def show(table: RenderableType) -> None:
+    """Write a table to stdout."""
+    from rich.padding import Padding
+
+    console(stderr=False).print(Padding(table, (0, 0, 0, 0), expand=False), soft_wrap=False)
+
+
+def say_error(problem: BaseException | str, to: Console | None = None) -> None:
+    """Say on one line of stderr what is wrong; with SPEAKUP_DEBUG=1, also where it came up."""
+    from rich.text import Text
+
+    if debugging() and isinstance(problem, BaseException):
+        traceback.print_exception(problem)
+    text = str(problem)
+    if isinstance(problem, BaseException) and not isinstance(problem, SpeakupError):
+        text = unexpected(type(problem).__name__, text)
+    line = Text("speakup: ") + Text("error: ", "bold red") + Text(printable(text))
+    (to or console(stderr=True)).print(line)
+
+
+def unexpected(kind: str, text: str) -> str:
+    """Say that an error is the program's own fault, and how to find it."""
+    what = f"{kind}: {text}" if text else kind
+    return f"unexpected {what}. This is a fault in speakup; SPEAKUP_DEBUG=1 shows where"
+
+
+def printable(text: str) -> str:
+    """Keep what a name may hold from moving the cursor: one line, no control characters."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
+def duration(seconds: float) -> str:
+    """Write a length as 5.9 s, 12:34 or 1:23:45."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def times(speed: float) -> str:
+    """Write a speed as a multiple of real time."""
+    return f"{speed:.1f}×" if speed < 9.95 else f"{speed:.0f}×"
+
+
+class Terminal:
+    """What a command says, and how much of it.
+
+    Args:
+        quiet: Say nothing but errors; results are given all the same.
+        verbose: Say more.
+        progress: Show how far things are.
+    """
+
+    def __init__(
+        self, *, quiet: bool = False, verbose: bool = False, progress: bool = True
+    ) -> None:
+        self.quiet, self.verbose = quiet, verbose and not quiet
+        self.console = console(stderr=True)
+        self.shows_progress = progress and not quiet
+        self._live: Progress | None = None
+
+    def result(self, text: str) -> None:
+        """Write a line to stdout; a progress bar on the same terminal makes room."""
+        live = self._live if self._live is not None and sys.stdout.isatty() else None
+        if live is not None:
+            live.stop()
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+        if live is not None:
+            live.start()
+
+    def say(self, *parts: str | tuple[str, str]) -> None:
+        """Write a line to stderr: text, or pairs of text and style; nothing if quiet."""
+        from rich.text import Text
+
+        if not self.quiet:
+            whole = [(part, "") if isinstance(part, str) else part for part in parts]
+            clean = [(printable(text), style) for text, style in whole]
+            self.console.print(Text.assemble(*clean))
+
+    def error(self, problem: BaseException | str) -> None:
+        """Say what is wrong, also if quiet, above any progress bar."""
+        say_error(problem, self.console)
+
+    def warn(self, text: str) -> None:
+        """Write what the user should know to stderr, below the line it belongs to."""
+        self.say("  ", ("warning: ", "yellow"), text)
+
+    @contextlib.contextmanager
+    def bars(self) -> Iterator[Progress]:
+        """Show progress bars on the terminal until the end of the block, and then none."""
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+        from rich.table import Column
+
+        columns = (
+            SpinnerColumn("line"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[speed]}", justify="right", table_column=Column(min_width=5)),
+            TextColumn("{task.fields[left]}", style="dim", table_column=Column(min_width=10)),
+        )
+        live = Progress(
+            *columns,
+            console=self.console,
+            transient=True,
+            expand=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=not self.shows_progress or not self.console.is_terminal,
+        )
+        with live:
+            self._live = live
+            try:
+                yield live
+            finally:
+                self._live = None
