@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+# Before anything imports torch: the networks of these tests are too small to share out, and on
+# a busy machine threads that wait for each other cost more than they do.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(autouse=True)
 def _no_logged_error(

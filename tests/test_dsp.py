@@ -1,0 +1,108 @@
+"""Facts about spectra, levels and resampling."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from speakup import dsp
+from speakup.errors import ConfigError
+
+
+def white(batch: int, samples: int) -> Tensor:
+    return torch.randn(batch, samples, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("samples", [1, 255, 256, 5_000])
+@pytest.mark.parametrize("root_window", [True, False])
+def test_stft_is_the_transform_of_each_windowed_frame(samples: int, root_window: bool) -> None:
+    n_fft, hop = 512, 256
+    waveform = white(2, samples)
+    result = dsp.stft(waveform, n_fft, hop, root_window=root_window)
+    assert result.shape == (2, n_fft // 2 + 1, samples // hop + 1)
+    assert result.dtype == torch.complex64
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    window = np.sqrt(window) if root_window else window
+    padded = np.pad(waveform.numpy(), ((0, 0), (n_fft // 2, n_fft)))
+    for frame in range(result.shape[2]):
+        part = padded[:, frame * hop : frame * hop + n_fft] * window
+        assert np.allclose(result[:, :, frame].numpy(), np.fft.rfft(part), atol=1e-3)
+
+
+@pytest.mark.parametrize("samples", [1, 255, 256, 257, 5_000])
+def test_istft_undoes_stft(samples: int) -> None:
+    waveform = white(2, samples)
+    spectrum = dsp.stft(dsp.whole_hops(waveform, 256), 512, 256)
+    assert torch.allclose(dsp.istft(spectrum, 512, 256, samples), waveform, atol=1e-5)
+
+
+@pytest.mark.parametrize("samples", [1, 511, 512, 513, 1_000])
+def test_whole_hops_adds_zeros_up_to_the_next_hop(samples: int) -> None:
+    padded = dsp.whole_hops(white(2, samples), 512)
+    assert padded.shape == (2, math.ceil(samples / 512) * 512)
+    assert torch.equal(padded[:, :samples], white(2, samples))
+    assert not padded[:, samples:].any()
+
+
+def test_training_can_use_a_window_that_inference_has_made() -> None:
+    n_fft = 346  # that no other test has asked for
+    with torch.inference_mode():
+        dsp.stft(white(1, 1_000), n_fft, n_fft // 2)
+    waveform = white(1, 1_000).requires_grad_()
+    dsp.stft(waveform, n_fft, n_fft // 2).abs().sum().backward()
+    assert waveform.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("from_rate", "to_rate"), [(44_100, 16_000), (16_000, 44_100), (8_000, 16_000), (7, 7)]
+)
+def test_resampled_signals_have_the_length_and_no_delay(from_rate: int, to_rate: int) -> None:
+    samples = 4_410
+    click = torch.zeros(2, samples)
+    place = 2_205 - 2_205 % 441
+    click[:, place] = 1.0
+    result = dsp.resample(click, from_rate, to_rate)
+    assert result.shape == (2, math.ceil(samples * to_rate / from_rate))
+    assert result.abs().argmax(1).tolist() == [round(place * to_rate / from_rate)] * 2
+
+
+def test_resampling_keeps_the_band_and_cuts_what_lies_above() -> None:
+    time = torch.arange(44_100) / 44_100
+    for hertz, kept in [(440.0, True), (7_000.0, True), (9_000.0, False), (12_000.0, False)]:
+        tone = torch.sin(2 * math.pi * hertz * time)[None]
+        level_db = 20.0 * math.log10(
+            float(dsp.rms(dsp.resample(tone, 44_100, 16_000)[:, 1_000:-1_000])) * math.sqrt(2.0)
+        )
+        assert abs(level_db) < 0.05 if kept else level_db < -55.0
+
+
+def test_decibels_are_twenty_times_the_logarithm() -> None:
+    assert dsp.db_to_gain(0.0) == 1.0
+    assert dsp.db_to_gain(20.0) == pytest.approx(10.0)
+    assert dsp.db_to_gain(-6.0) == pytest.approx(0.501187, rel=1e-5)
+
+
+def test_rms_is_that_of_each_signal() -> None:
+    levels = dsp.rms(torch.tensor([[3.0, -3.0, 3.0, -3.0], [1.0, 0.0, 0.0, 0.0]]))
+    assert levels.tolist() == [[3.0], [0.5]]
+
+
+def test_a_device_is_one_that_is_there() -> None:
+    assert dsp.pick_device("cpu").type == "cpu"
+    assert dsp.pick_device("auto").type in ("cpu", "cuda")
+    for name in ("gpu", "cuda:99", "", "toaster:1"):
+        with pytest.raises(ConfigError, match="cannot be used here"):
+            dsp.pick_device(name)
+
+
+def test_a_precision_is_the_one_asked_for() -> None:
+    cpu = torch.device("cpu")
+    assert dsp.pick_dtype("fp32", cpu) is torch.float32
+    assert dsp.pick_dtype("bf16", cpu) is torch.bfloat16
+    assert dsp.pick_dtype("fp16", cpu) is torch.float16
+    assert dsp.pick_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
+    assert dsp.pick_dtype("auto", torch.device("mps")) is torch.float32
