@@ -82,7 +82,7 @@ def save_model(folder: Path, network: nn.Module, **changes: Any) -> Path:
         "description": "Random weights",
     }
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {key: value.half() for key, value in network.state_dict().items()}
+    weights = {key: value.half().contiguous() for key, value in network.state_dict().items()}
     safetensors.torch.save_file(weights, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
     return folder
