@@ -6,8 +6,7 @@ import errno
 import io
 import os
 import stat
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -396,20 +395,6 @@ def test_an_interrupt_inside_an_encoder_is_not_lost(
         write(tmp_path / f"a.{name}", noise(2, 4 * 48000, 48000), 48000)
     assert os.listdir(tmp_path) == []
     assert capfd.readouterr() == ("", "")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a disk of 200 kB, where the system lets us have one."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(tmp_path)]
-    try:
-        made = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        made = False
-    if not made:
-        pytest.skip("mounting a small disk is not permitted here")
-    yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 @pytest.mark.parametrize("name", FORMATS)

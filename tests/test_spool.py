@@ -1,0 +1,91 @@
+"""What is kept on disk between two passes comes back, and is never left behind."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speakup.errors import OutputError
+from speakup.spool import Spool
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield tmp_path
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("channels", [1, 2, 8])
+def test_what_was_written_is_read_as_often_as_need_be(folder: Path, channels: int) -> None:
+    written = np.random.default_rng(1).standard_normal((channels, 150_001)).astype(np.float32)
+    with Spool(channels) as spool:
+        for block in np.split(written, [0, 1, 70_000, 70_000], axis=1):
+            spool.write(block)
+        for _ in range(2):
+            blocks = list(spool.read())
+            assert all(block.dtype == np.float32 for block in blocks)
+            assert max(block.shape[1] for block in blocks) <= 65_536
+            assert np.array_equal(np.concatenate(blocks, axis=1), written)
+
+
+def test_more_can_be_written_after_reading(folder: Path) -> None:
+    with Spool(1) as spool:
+        spool.write(np.ones((1, 3), np.float32))
+        assert sum(block.shape[1] for block in spool.read()) == 3
+        spool.write(np.zeros((1, 2), np.float32))
+        assert np.concatenate(list(spool.read()), axis=1).tolist() == [[1.0, 1.0, 1.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_reader_may_change_what_it_reads(folder: Path, channels: int) -> None:
+    with Spool(channels) as spool:
+        spool.write(np.ones((channels, 3), np.float32))
+        for block in spool.read():
+            block *= 0.5
+        assert np.concatenate(list(spool.read()), axis=1).max() == 1.0
+
+
+def test_nothing_written_is_nothing_read(folder: Path) -> None:
+    with Spool(2) as spool:
+        spool.write(np.zeros((2, 0), np.float32))
+        assert list(spool.read()) == []
+
+
+def test_the_file_has_no_name_even_while_it_is_open(folder: Path) -> None:
+    with Spool(1) as spool:
+        spool.write(np.ones((1, 100_000), np.float32))
+        assert list(folder.iterdir()) == []
+
+
+def test_a_full_folder_is_said_so(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with pytest.raises(OutputError, match="No space left") as caught, Spool(1) as spool:
+        for _ in range(10):
+            spool.write(np.ones((1, 65_536), np.float32))
+    assert str(small_disk) in str(caught.value)
+    assert "TMPDIR" in str(caught.value)
+    assert list(small_disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("samples", [100, 1_000])
+def test_a_folder_full_at_the_last_sample_is_said_so(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, samples: int
+) -> None:
+    """What the buffer still holds is written by the reading."""
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with pytest.raises(OutputError, match="No space left"), Spool(1) as spool:
+        (small_disk / "other").write_bytes(bytes(50 * 4_096))
+        spool.write(np.ones((1, samples), np.float32))
+        list(spool.read())
+    (small_disk / "other").unlink()
+
+
+def test_a_missing_folder_is_said_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(OutputError, match="No such file or directory"):
+        Spool(1)
