@@ -72,7 +72,9 @@ def survey(blocks: Iterable[Block], sample_rate: int, channels: int) -> Survey:
 
 def finite(block: Block) -> Block:
     """Give the block itself, or a copy with zeros for samples that are no numbers."""
-    if np.isfinite(block.sum(dtype=np.float64)):
+    with np.errstate(invalid="ignore"):  # inf - inf
+        total = block.sum(dtype=np.float64)
+    if np.isfinite(total):
         return block
     return np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
 
