@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 import safetensors.torch
-from safetensors import SafetensorError
 
 from speakup.catalogue import CONFIG_FILE, WEIGHTS_FILE, load_model
 from speakup.errors import OutputError
@@ -40,11 +39,12 @@ def export(checkpoint: Path, folder: Path, *, licence: str = "Apache-2.0") -> Pa
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as place:
             new = Path(place)
-            safetensors.torch.save_file(weights, new / WEIGHTS_FILE)
+            # Not `save_file`, which lets nobody else read the file.
+            (new / WEIGHTS_FILE).write_bytes(safetensors.torch.save(weights))
             (new / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             load_model(str(new))
             for name in (WEIGHTS_FILE, CONFIG_FILE):
                 (new / name).replace(folder / name)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"cannot be written ({error})", folder) from error
+    except OSError as error:
+        raise OutputError(f"cannot be written ({error.strerror})", folder) from error
     return folder
