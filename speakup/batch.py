@@ -18,7 +18,6 @@ from speakup.errors import InputError, OutputError
 from speakup.jobs import Job, plan_jobs, planned_models
 from speakup.pipeline import Pipeline
 from speakup.result import Result
-from speakup.stages import Compute
 
 BatchProgress = Callable[[Job, str, float, float | None], None]
 """Called as (job, what is being done, seconds done, seconds in all or None), from any thread."""
@@ -117,7 +116,6 @@ def run_jobs(
     """
     started = time.perf_counter()
     pipeline = Pipeline(config)
-    Compute(config.device, config.precision)
     for name in planned_models(config):
         resolve(name, offline=config.offline)
     stopping = threading.Event()

@@ -174,7 +174,7 @@ def _voice(seconds: float) -> Iterator[NDArray[np.float64]]:
     """Yield seconds of something like a voice in hiss: syllables, pitch, no top."""
     rate = _SYNTHETIC_RATE
     generator = np.random.default_rng(0)
-    edge = signal.butter(10, _SYNTHETIC_BANDWIDTH_HZ, fs=rate, output="sos")
+    edge = signal.ellip(10, 0.5, 90.0, _SYNTHETIC_BANDWIDTH_HZ, fs=rate, output="sos")
     state = np.zeros((len(edge), 2))
     samples = round(seconds * rate)
     for start in range(0, samples, rate):

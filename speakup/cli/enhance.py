@@ -22,7 +22,7 @@ from speakup.cli.options import (
     Verbose,
     takes_config,
 )
-from speakup.cli.terminal import Terminal, debugging, duration, say_error, times, unexpected
+from speakup.cli.terminal import Terminal, debugging, duration, times, unexpected
 from speakup.config import Config
 from speakup.errors import ConfigError, SpeakupError
 
@@ -179,9 +179,10 @@ class _Run:
                     progress=tell,
                 )
         except KeyboardInterrupt:
-            say_error(
+            how = "The same command, without --overwrite," if overwrite else "The same command"
+            self._terminal.error(
                 f"interrupted: {self._done} of {len(self._jobs)} files are done. "
-                "The same command goes on where it stopped"
+                f"{how} goes on where it stopped"
             )
             raise typer.Exit(130) from None
         self._tell_summary(summary)
@@ -223,19 +224,20 @@ def described(result: Result) -> list[str | tuple[str, str]]:
     """Say in a line what was found and done; text, or pairs of text and style."""
     if result.status == "skipped":
         return [("skipped: its output exists, and --overwrite was not given", "yellow")]
-    facts = [duration(result.seconds)]
-    names = [stage.name for stage in result.stages]
+    facts = []
     if result.bandwidth_hz is None:
         facts.append("silence")
     else:
-        top = ", top restored" if "super-resolve" in names else ""
-        facts.append(f"bandwidth {result.bandwidth_hz / 1000:.1f} kHz{top}")
+        restored = any(stage.name == "super-resolve" for stage in result.stages)
+        what = "top restored from" if restored else "bandwidth"
+        facts.append(f"{what} {result.bandwidth_hz / 1000:.1f} kHz")
     if result.lufs_in is not None and result.lufs_out is not None:
-        gain = f"gain {result.gain_db:+.1f} dB"
-        facts.append(f"{_level(result.lufs_in)} → {_level(result.lufs_out)} LUFS ({gain})")
+        change = f"{_level(result.lufs_in)} → {_level(result.lufs_out)} LUFS"
+        facts.append(f"{change} ({result.gain_db:+.1f} dB)")
     if result.true_peak_dbtp is not None:
         facts.append(f"peak {_level(result.true_peak_dbtp)} dBTP")
-    return [" · ".join(facts), " · ", (times(result.speed), "green")]
+    pace = (times(result.speed), "green")
+    return [duration(result.seconds), " at ", pace, " · ", " · ".join(facts)]
 
 
 def _level(value: float) -> str:

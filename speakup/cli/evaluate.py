@@ -79,8 +79,12 @@ def evaluate(
 
 def _enhancer(config: Config) -> Enhancer:
     """Make the chain without its last stage: gain is no merit, and metrics undo it anyway."""
+    from speakup.catalogue import resolve
+    from speakup.jobs import planned_models
     from speakup.pipeline import Pipeline
 
+    for name in planned_models(config):  # once, and not pair by pair
+        resolve(name, offline=config.offline)
     pipeline = Pipeline(dataclasses.replace(config, loudness="off"))
 
     def enhance(waveform: NDArray[np.float32], rate: int) -> tuple[NDArray[np.float32], int]:

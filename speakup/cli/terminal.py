@@ -99,14 +99,12 @@ class Terminal:
         self._live: Progress | None = None
 
     def result(self, text: str) -> None:
-        """Write a line to stdout; a progress bar on the same terminal makes room."""
-        live = self._live if self._live is not None and sys.stdout.isatty() else None
-        if live is not None:
-            live.stop()
+        """Write a line to stdout, or above the progress bar if that is on the same terminal."""
+        if self._live is not None and sys.stdout.isatty():
+            self._live.console.print(printable(text))
+            return
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
-        if live is not None:
-            live.start()
 
     def say(self, *parts: str | tuple[str, str]) -> None:
         """Write a line to stderr: text, or pairs of text and style; nothing if quiet."""
