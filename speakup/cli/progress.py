@@ -14,8 +14,8 @@ from speakup.cli.terminal import Terminal, duration, printable, times
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-_PARTS = {"open": (0.0, 0.0), "survey": (0.0, 0.15), "enhance": (0.15, 0.85), "write": (0.85, 1.0)}
-"""Which part of a recording's time each step takes, roughly."""
+_PARTS = {"open": (0.0, 0.0), "survey": (0.0, 0.13), "enhance": (0.13, 0.75), "write": (0.93, 1.0)}
+"""Which part of the time each step takes, roughly; before writing, the gain is settled."""
 
 _LINE_EVERY_SECONDS = 30.0
 
