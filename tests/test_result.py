@@ -1,0 +1,54 @@
+"""What scripts read of a result."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from speakup.result import Result, StageReport
+
+
+def test_a_result_is_json_with_the_fields_that_scripts_rely_on() -> None:
+    result = Result(
+        "in.wav",
+        "out.wav",
+        "ok",
+        seconds=1.23456,
+        channels=2,
+        stages=(StageReport("denoise", "a-model", "1", 0.5),),
+        warnings=("clipped",),
+    )
+    values = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert list(values) == [
+        "event",
+        "input",
+        "output",
+        "status",
+        "seconds",
+        "elapsed",
+        "speed",
+        "channels",
+        "sample_rate_in",
+        "sample_rate_out",
+        "bandwidth_hz",
+        "lufs_in",
+        "lufs_out",
+        "true_peak_dbtp",
+        "gain_db",
+        "stages",
+        "warnings",
+        "error",
+    ]
+    assert values["event"] == "file"
+    assert values["seconds"] == 1.235
+    assert values["stages"] == [
+        {"name": "denoise", "model": "a-model", "revision": "1", "seconds": 0.5}
+    ]
+    assert values["warnings"] == ["clipped"]
+    assert values["error"] is None
+
+
+def test_figures_that_do_not_exist_are_null() -> None:
+    result = Result("a", None, "failed", lufs_in=-math.inf, true_peak_dbtp=math.nan)
+    values = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert values["lufs_in"] is values["true_peak_dbtp"] is values["output"] is None
