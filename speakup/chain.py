@@ -73,6 +73,16 @@ class TimedStage:
         return sane
 
 
+class KeepOne:
+    """Keep the first of channels that are all equal: the others need no computing."""
+
+    def push(self, block: Block) -> Block:
+        return block[:1]
+
+    def flush(self) -> list[Block]:
+        return []
+
+
 class Repeat:
     """Repeat the one channel that was computed for all those equal to it."""
 

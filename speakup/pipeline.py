@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from speakup import audio
 from speakup.catalogue import LoadedModel, load_model
-from speakup.chain import Link, Repeat, TimedStage, flow
+from speakup.chain import KeepOne, Link, Repeat, TimedStage, flow
 from speakup.config import WORKING_RATE, Config
 from speakup.errors import ConfigError, InputError, ModelError, OutputError
 from speakup.loudness import LoudnessMeter, resolve_target
@@ -190,8 +190,8 @@ class Pipeline:
 
     def _chain(self, found: Survey, output_rate: int) -> list[Link]:
         """Plan the rates: stages in order, a resampler wherever two neighbours' rates differ."""
-        chain: list[Link] = []
         rate, channels = found.sample_rate, found.distinct_channels
+        chain: list[Link] = [] if channels == found.channels else [KeepOne()]
         for maker in self.stage_makers():
             if found.bandwidth_hz is None:
                 break  # Nothing but silence: there is nothing to restore.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from speakup.chain import Link, Repeat, TimedStage, flow
+from speakup.chain import KeepOne, Link, Repeat, TimedStage, flow
 from speakup.result import StageReport
 from speakup.streaming import Resampler
 
@@ -73,8 +73,8 @@ def test_no_empty_blocks_come_out(waveform: Waveform) -> None:
     assert all(block.shape[1] for block in flow(blocks(waveform), [TimedStage(HoldBack())]))
 
 
-def test_a_channel_is_repeated(waveform: Waveform) -> None:
-    result = flown(waveform[:1], [Repeat(3)])
+def test_a_channel_is_kept_and_repeated(waveform: Waveform) -> None:
+    result = flown(waveform, [KeepOne(), TimedStage(HoldBack()), Repeat(3)])
     assert np.array_equal(result, np.repeat(waveform[:1], 3, axis=0))
 
 
