@@ -234,6 +234,7 @@ class Pipeline:
             model.card.name,
             model.revision,
             channels=found.distinct_channels,
+            lufs=found.lufs,
             cutoff_hz=cutoff_hz,
             compute=self._compute,
         )

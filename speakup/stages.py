@@ -32,7 +32,7 @@ from speakup.streaming import ChunkedModel
 Block = NDArray[np.float32]
 
 SPEECH_LEVEL_DB = -25.0
-"""Loudness in LUFS to which speech is brought before the denoiser, as in its training."""
+"""Loudness in LUFS to which speech is brought before a network, as in its training."""
 
 DENOISER_RATE = 16_000
 """Sample rate in Hz at which denoisers work."""
@@ -154,8 +154,7 @@ def denoise(
     network = network.to(compute.device)
     floor = 0.0 if max_attenuation_db is None else dsp.db_to_gain(-max_attenuation_db)
     wet = strength * (1.0 - floor)
-    levelling_db = SPEECH_LEVEL_DB - lufs if np.isfinite(lufs) else 0.0
-    level = dsp.db_to_gain(float(np.clip(levelling_db, -_MAX_LEVELLING_DB, _MAX_LEVELLING_DB)))
+    level = _levelling(lufs)
 
     def function(chunk: Tensor) -> Tensor:
         full = chunk.to(compute.device)
@@ -187,6 +186,7 @@ def super_resolve(
     revision: str,
     *,
     channels: int,
+    lufs: float,
     cutoff_hz: float,
     compute: Compute | None = None,
 ) -> NeuralStage:
@@ -198,18 +198,20 @@ def super_resolve(
         model: Its name.
         revision: Its revision.
         channels: C.
+        lufs: Loudness of the recording; -inf for silence.
         cutoff_hz: Where the recording's own content ends.
         compute: Device and number format.
     """
     compute = compute or Compute()
     network = network.to(compute.device)
+    level = _levelling(lufs)
 
     def function(chunk: Tensor) -> Tensor:
         full = chunk.to(compute.device)
         cutoffs = torch.full((len(full),), cutoff_hz, device=compute.device)
         with compute.autocast():
-            extended: Tensor = network(full, cutoffs)
-        return extended
+            extended: Tensor = network(full * level, cutoffs)
+        return extended / level
 
     return NeuralStage(
         "super-resolve",
@@ -297,6 +299,12 @@ class Compute:
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
+
+
+def _levelling(lufs: float) -> float:
+    """Give the factor that brings a recording near the level at which networks were trained."""
+    gain_db = SPEECH_LEVEL_DB - lufs if np.isfinite(lufs) else 0.0
+    return dsp.db_to_gain(float(np.clip(gain_db, -_MAX_LEVELLING_DB, _MAX_LEVELLING_DB)))
 
 
 def _carried_gain(low: Tensor, clean: Tensor, samples: int) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,22 +45,15 @@ def through(stage: Stage, waveform: Waveform, blocks: Iterable[int] = ()) -> Wav
 
 
 def denoiser(network: torch.nn.Module, waveform: Waveform, **options: float) -> NeuralStage:
-    """Make the stage for a waveform."""
-    return denoise(
-        network,
-        "a-model",
-        "1",
-        channels=len(waveform),
-        lufs=-25.0,
-        compute=EXACT,
-        **options,
-    )
+    """Make the stage for a waveform, at the level that the network expects."""
+    known: dict[str, Any] = {"channels": len(waveform), "lufs": -25.0, "compute": EXACT}
+    return denoise(network, "a-model", "1", **(known | options))
 
 
-def resolver(network: torch.nn.Module, waveform: Waveform, cutoff_hz: float = 6e3) -> NeuralStage:
-    return super_resolve(
-        network, "a-model", "1", channels=len(waveform), cutoff_hz=cutoff_hz, compute=EXACT
-    )
+def resolver(network: torch.nn.Module, waveform: Waveform, **options: float) -> NeuralStage:
+    """Make the stage for a waveform, at the level that the network expects."""
+    known: dict[str, Any] = {"channels": len(waveform), "lufs": -25.0, "compute": EXACT}
+    return super_resolve(network, "a-model", "1", **(known | {"cutoff_hz": 6e3} | options))
 
 
 def decibels(estimate: Waveform, reference: Waveform) -> float:
@@ -160,15 +155,14 @@ class TestNeuralStages:
         assert np.array_equal(waveform, before)
 
     @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-    def test_a_shorter_number_format_is_nearly_the_same(self, task: str, precision: str) -> None:
+    def test_a_shorter_number_format_is_nearly_the_same(
+        self, task: str, precision: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         waveform = speech_like(1, 1.0)
         network = small_mixer() if task == "denoise" else small_extender()
         exact = through(MAKERS[task](network, waveform), waveform)
-        options = {"lufs": -25.0} if task == "denoise" else {"cutoff_hz": 6e3}
-        maker = denoise if task == "denoise" else super_resolve
-        compute = Compute("cpu", precision)
-        stage = maker(network, "", "", channels=1, compute=compute, **options)  # type: ignore[operator]
-        result = through(stage, waveform)
+        monkeypatch.setattr(sys.modules[__name__], "EXACT", Compute("cpu", precision))
+        result = through(MAKERS[task](network, waveform), waveform)
         assert result.dtype == np.float32
         assert decibels(result, exact) < (-30.0 if task == "denoise" else -10.0)
 
@@ -209,8 +203,9 @@ def test_nothing_is_attenuated_by_more_than_the_limit(limit_db: float) -> None:
     assert np.abs(gone).max() < 1e-6
 
 
+@pytest.mark.parametrize("task", MAKERS)
 @pytest.mark.parametrize("lufs", [-60.0, -25.0, -5.0])
-def test_the_denoiser_hears_speech_at_its_level(lufs: float) -> None:
+def test_networks_hear_speech_at_their_level(task: str, lufs: float) -> None:
     waveform = noise(1, RATE)
     meter = LoudnessMeter(RATE, 1)
     meter.push(waveform)
@@ -218,12 +213,12 @@ def test_the_denoiser_hears_speech_at_its_level(lufs: float) -> None:
     levels: list[float] = []
 
     def listen(chunk: torch.Tensor) -> torch.Tensor:
-        heard = LoudnessMeter(16_000, 1)
+        heard = LoudnessMeter(16_000 if task == "denoise" else RATE, 1)
         heard.push(chunk.numpy())
         levels.append(heard.integrated_lufs())
         return chunk
 
-    stage = denoise(Recorded(listen), "", "", channels=1, lufs=lufs, compute=EXACT)
+    stage = MAKERS[task](Recorded(listen), waveform, lufs=lufs)
     assert np.allclose(through(stage, waveform), waveform, atol=1e-5)
     assert levels == [pytest.approx(stages.SPEECH_LEVEL_DB, abs=0.5)]
 
@@ -301,7 +296,7 @@ def test_the_upsampler_is_told_the_cutoff() -> None:
             return super().forward(waveform, cutoff_hz)
 
     waveform = speech_like(2, 1.0)
-    through(resolver(Listener(), waveform, 5_432.0), waveform)
+    through(resolver(Listener(), waveform, cutoff_hz=5_432.0), waveform)
     assert heard == [[5_432.0, 5_432.0]]
 
 
@@ -309,7 +304,7 @@ def test_the_upsampler_fills_the_top_and_keeps_the_rest() -> None:
     spectrum = np.fft.rfft(speech_like(1, 2.0))
     spectrum[:, 2 * 6_000 :] = 0.0
     waveform = np.fft.irfft(spectrum).astype(np.float32)
-    result = through(resolver(small_extender(), waveform, 6_000.0), waveform)
+    result = through(resolver(small_extender(), waveform, cutoff_hz=6_000.0), waveform)
     part = slice(5_000, 80_000)
     top = band_level(result, 7_000, 20_000, part)
     assert top > band_level(waveform, 7_000, 20_000, part) + 60.0
