@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -54,6 +55,11 @@ class TimedStage:
                 return
             yield self._kept_to_numbers(block)
 
+    def close(self) -> None:
+        """Close the stage, if it can be."""
+        if hasattr(self.stage, "close"):
+            self.stage.close()
+
     def report(self) -> StageReport:
         stage = self.stage
         return StageReport(stage.name, stage.model, stage.revision, round(self._seconds, 3))
@@ -69,7 +75,7 @@ class TimedStage:
     def _kept_to_numbers(self, block: Block) -> Block:
         sane = finite(block)
         if sane is not block:
-            self._not_finite += int((~np.isfinite(block)).sum())
+            self._not_finite += int((sane != block).sum())
         return sane
 
 
@@ -96,24 +102,31 @@ class Repeat:
         return []
 
 
-def flow(blocks: Iterable[Block], links: Sequence[Link]) -> Iterator[Block]:
+def flow(blocks: Iterable[Block], links: Sequence[Link]) -> Generator[Block]:
     """Send blocks through every link in turn, each stage in a thread of its own.
 
-    Samples that are no numbers count as silence.
+    Samples that are no numbers count as silence. However it ends, the threads have ended and the
+    stages have been closed.
     """
-    blocks = map(finite, blocks)
+    stream = (finite(block) for block in blocks)
     for link in links:
-        blocks = _through(link, blocks)
+        stream = _through(link, stream)
         if isinstance(link, TimedStage):
-            blocks = ahead(blocks)
-    yield from blocks
+            stream = ahead(stream)
+    with contextlib.ExitStack() as stack:
+        for link in links:
+            if isinstance(link, TimedStage):
+                stack.callback(link.close)
+        stack.enter_context(contextlib.closing(stream))
+        yield from stream
 
 
-def _through(link: Link, blocks: Iterable[Block]) -> Iterator[Block]:
-    for block in blocks:
-        ready = link.push(block)
-        if ready.shape[1]:
-            yield ready
+def _through(link: Link, blocks: Generator[Block]) -> Generator[Block]:
+    with contextlib.closing(blocks):  # An error's traceback would keep it, and its thread, alive.
+        for block in blocks:
+            ready = link.push(block)
+            if ready.shape[1]:
+                yield ready
     rest = link.flush()
     for block in [rest] if isinstance(rest, np.ndarray) else rest:
         if block.shape[1]:

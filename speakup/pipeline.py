@@ -8,6 +8,7 @@ that is read and one that is written.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -148,8 +149,9 @@ class Pipeline:
 
         notes: list[str] = []
         blocks = prepared(audio.read_blocks(source, warnings=notes), mono=mono)
-        blocks = _told(ahead(blocks), rate, info.seconds, "survey", tell)
-        found = survey(blocks, rate, channels)
+        with contextlib.closing(ahead(blocks)) as decoded:
+            told = _told(decoded, rate, info.seconds, "survey", tell)
+            found = survey(told, rate, channels)
         if found.samples == 0:
             raise InputError("holds no audio samples", source)
         seconds = found.samples / rate
@@ -157,14 +159,15 @@ class Pipeline:
         meter = LoudnessMeter(output_format.sample_rate, channels)
         blocks = prepared(audio.read_blocks(source), mono=mono)
         restored = flow(_told(blocks, rate, seconds, "enhance", tell), chain)
-        with audio.AudioWriter(
+        writer = audio.AudioWriter(
             target,
             output_format.sample_rate,
             channels,
             output_format,
             tags=info.tags,
             cover=info.cover,
-        ) as writer:
+        )
+        with writer, contextlib.closing(restored):
             for block in _told(restored, output_format.sample_rate, seconds, "write", tell):
                 meter.push(block)
                 writer.write(block)
@@ -210,7 +213,7 @@ class Pipeline:
         return chain
 
     def _make_denoise(self, found: Survey) -> Stage:
-        model = self._model(self.config.denoiser_name, "denoise", DENOISER_RATE)
+        model = self._model(self.config.denoiser, "denoise", DENOISER_RATE)
         return denoise(
             model.network,
             model.card.name,
@@ -228,7 +231,7 @@ class Pipeline:
             cutoff_hz = min(cutoff_hz, PLAIN_CUTOFF_HZ)
         elif cutoff_hz >= FULL_BANDWIDTH_HZ:
             return None
-        model = self._model(self.config.upsampler_name, "upsample", WORKING_RATE)
+        model = self._model(self.config.upsampler, "upsample", WORKING_RATE)
         return super_resolve(
             model.network,
             model.card.name,

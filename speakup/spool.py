@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from types import TracebackType
@@ -57,10 +58,8 @@ class Spool:
 
     def close(self) -> None:
         """Remove the file."""
-        try:
+        with contextlib.suppress(OSError):  # What could not be written is not wanted any more.
             self._file.close()
-        except OSError as error:
-            raise _spool_error(error) from error
 
     def __enter__(self) -> Self:
         return self

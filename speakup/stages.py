@@ -46,7 +46,10 @@ _SILENCE_REACH = 441
 
 
 class Stage(Protocol):
-    """What `Pipeline` asks of a stage; blocks are float32 (C, T) in [-1, 1].
+    """What `Pipeline` asks of a stage; blocks are float32 (C, T), full scale at 1.
+
+    Each stage runs in a thread of its own, and may change the blocks it is given. Where it has a
+    `close()` too, that is called at the end, however it comes.
 
     Attributes:
         name: What reports call it.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 import numpy as np
 import soxr
@@ -176,7 +176,7 @@ class Resampler:
         return self._samples
 
 
-def ahead(blocks: Iterable[Block], depth: int = 2) -> Iterator[Block]:
+def ahead(blocks: Iterable[Block], depth: int = 2) -> Generator[Block]:
     """Yield a stream's blocks, computed in a thread of their own up to `depth` blocks ahead.
 
     Decoding, networks, filters and encoders all release Python's lock, so a chain with a thread

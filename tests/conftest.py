@@ -68,4 +68,4 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if not made:
         pytest.skip("mounting a small disk is not permitted here")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

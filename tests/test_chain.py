@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -113,9 +114,33 @@ def test_an_error_in_a_stage_is_raised_and_its_threads_end(waveform: Waveform) -
             raise ZeroDivisionError("in the stage")
 
     before = threading.active_count()
-    with pytest.raises(ZeroDivisionError, match="in the stage"):
+    with pytest.raises(ZeroDivisionError, match="in the stage") as caught:
         flown(waveform, [TimedStage(HoldBack()), TimedStage(Broken()), TimedStage(HoldBack())])
     assert threading.active_count() == before
+    assert caught.tb is not None  # whoever keeps the error keeps no thread
+
+
+@pytest.mark.parametrize("how", ["to the end", "left", "broken"])
+def test_stages_that_can_be_closed_are_closed_however_it_ends(waveform: Waveform, how: str) -> None:
+    class Closable(HoldBack):
+        closed = 0
+
+        def flush(self) -> Iterable[Waveform]:
+            if how == "broken":
+                raise ZeroDivisionError
+            return super().flush()
+
+        def close(self) -> None:
+            self.closed += 1
+
+    stages = [Closable(), Closable()]
+    result = flow(blocks(waveform), [TimedStage(stage) for stage in stages])
+    with contextlib.suppress(ZeroDivisionError):
+        next(result)
+        if how == "to the end":
+            list(result)
+    result.close()
+    assert [stage.closed for stage in stages] == [1, 1]
 
 
 def test_a_reader_that_stops_ends_the_threads(waveform: Waveform) -> None:
