@@ -14,6 +14,8 @@ from speakup.loudness import LoudnessMeter
 
 Block = NDArray[np.float32]
 
+_NO_SOUND = 1e10
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -51,7 +53,7 @@ def survey(blocks: Iterable[Block], sample_rate: int, channels: int) -> Survey:
     for block in blocks:
         samples += block.shape[1]
         sane = finite(block)
-        not_finite += 0 if sane is block else int((~np.isfinite(block)).sum())
+        not_finite += 0 if sane is block else int((sane != block).sum())
         equal = equal and bool((sane[1:] == sane[:1]).all())
         loudness.push(sane)
         bandwidth.push(sane)
@@ -71,16 +73,20 @@ def survey(blocks: Iterable[Block], sample_rate: int, channels: int) -> Survey:
 
 
 def finite(block: Block) -> Block:
-    """Give the block itself, or a copy with zeros for samples that are no numbers."""
-    with np.errstate(invalid="ignore"):  # inf - inf
-        total = block.sum(dtype=np.float64)
-    if np.isfinite(total):
+    """Give the block itself, or a copy with zeros for samples that are no numbers.
+
+    What is 200 dB beyond full scale counts as none: it is no sound, and its power would overflow.
+    """
+    if max(block.max(initial=0.0), -block.min(initial=0.0)) < _NO_SOUND:  # false for NaN
         return block
-    return np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
+    return np.where(np.abs(block) < _NO_SOUND, block, np.float32(0.0))
 
 
 def prepared(blocks: Iterable[Block], *, mono: bool) -> Iterator[Block]:
     """Yield float32 blocks (C, T), mixed to mono if asked."""
     for block in blocks:
         block = np.asarray(block, dtype=np.float32)
-        yield block.mean(axis=0, keepdims=True, dtype=np.float32) if mono else block
+        if mono:
+            with np.errstate(invalid="ignore"):  # inf - inf
+                block = block.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+        yield block
