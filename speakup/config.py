@@ -14,11 +14,9 @@ from speakup.errors import ConfigError
 WORKING_RATE = 44_100
 """Sample rate in Hz between the neural stages, and of the output by default."""
 
-Preset = Literal["fast", "studio"]
-PRESETS: dict[str, dict[str, str]] = {
-    "fast": {"denoiser": "speakup-denoise-16k", "upsampler": "speakup-upsample-44k"},
-    "studio": {"denoiser": "mp-senet-dns", "upsampler": "lavasr-v2"},
-}
+
+PRESETS = {"fast": {"denoiser": "speakup-denoise-16k", "upsampler": "speakup-upsample-44k"}}
+"""Preset -> the model of each neural stage."""
 
 
 def _setting(default: Any, help_text: str) -> Any:
@@ -33,14 +31,12 @@ class Config:
         ConfigError: a value is outside its range, or two values contradict each other.
     """
 
-    preset: Preset = _setting(
-        "fast", "Which models: fast = bundled, no network; studio = the best published ones"
-    )
+    preset: Literal["fast"] = _setting("fast", "Which models: fast = bundled, needs no network")
     denoiser: str | None = _setting(
-        None, "Stage 1 model: a name, a folder, or hf://org/repo[@revision]"
+        None, "Stage 1 model: a name, a folder, or hf://org/repo[@revision]; else the preset's"
     )
     upsampler: str | None = _setting(
-        None, "Stage 2 model: a name, a folder, or hf://org/repo[@revision]"
+        None, "Stage 2 model: a name, a folder, or hf://org/repo[@revision]; else the preset's"
     )
     denoise: bool = _setting(True, "Remove noise and reverberation")
     upsample: Literal["auto", "always", "off"] = _setting(
@@ -72,7 +68,6 @@ class Config:
         "auto", "Number format of the networks"
     )
     threads: int | None = _setting(None, "CPU threads for the networks; by default by cores")
-    batch_size: int | None = _setting(None, "Chunks computed together; by default by device")
     offline: bool = _setting(False, "Make no network request")
 
     def __post_init__(self) -> None:
@@ -92,7 +87,7 @@ class Config:
             raise ConfigError(
                 f"sample-rate is {self.sample_rate}", None, "Give 8000 to 192000 Hz, or keep"
             )
-        for name in ("threads", "batch_size", "bitrate"):
+        for name in ("threads", "bitrate"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name.replace('_', '-')} is {value}", None, "Give 1 or more")
@@ -109,7 +104,7 @@ class Config:
 
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
-    "preset": ("fast", "studio"),
+    "preset": tuple(PRESETS),
     "upsample": ("auto", "always", "off"),
     "channels": ("keep", "mono"),
     "bit_depth": (None, "16", "24", "32f"),

@@ -19,14 +19,10 @@ Command = Callable[..., int]
 STAGES, OUTPUT, COMPUTE = "What is done", "Output", "Where and how"
 FILES, WORDS = "Files", "What is said"
 
-MODEL_FIELDS = ("denoiser", "upsampler")
+MODEL_FIELDS = ("preset", "denoiser", "upsampler")
 STAGE_FIELDS = ("denoise", "upsample", "strength", "max_attenuation")
 COMPUTE_FIELDS = ("device", "precision", "threads", "offline")
-ALL_FIELDS = tuple(
-    field.name
-    for field in dataclasses.fields(Config)
-    if field.name not in ("preset", "batch_size")  # nothing heeds them yet
-)
+ALL_FIELDS = tuple(field.name for field in dataclasses.fields(Config))
 
 
 AsJson = Annotated[
