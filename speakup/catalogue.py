@@ -189,7 +189,11 @@ def bundled_folder() -> Path:
 
 def _fetch(address: str, offline: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     match = _HUB.match(address)
     if match is None:
@@ -205,8 +209,16 @@ def _fetch(address: str, offline: bool) -> Path:
         raise ModelError(
             "is not in the cache and the Hub cannot be reached",
             address,
-            "Run again without --offline on a machine with a network",
+            "Go online once, without --offline and HF_HUB_OFFLINE",
         ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            "the Hub has no such repository, or does not show it to everyone",
+            address,
+            "Check the name; for a private one, put a token into HF_TOKEN",
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError("the repository has no such revision", address) from error
     except Exception as error:  # Of requests, httpx or httpx2, as the Hub's library has changed.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"cannot be fetched from the Hub ({reason})", address) from error
