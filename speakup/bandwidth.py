@@ -264,7 +264,7 @@ def _fine_structure(levels: Float32) -> Float32:
 
 
 def _decibels(power: Float32) -> Float32:
-    levels: Float32 = 10.0 * np.log10(power + np.float32(_TINY))
+    levels: Float32 = np.float32(10.0) * np.log10(power + np.float32(_TINY))
     return levels
 
 

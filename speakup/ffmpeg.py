@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -23,6 +24,11 @@ _MAX_PADDING = 8192
 
 _GUESSED_LENGTHS = ("mp3", "aac", "ac3", "eac3", "dts", "amr")
 """Where FFmpeg takes the length from the bit rate, but for MP3 that tells its encoder's delay."""
+
+_ODD_TAGS: Any = (
+    {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "surrogateescape"}
+)
+"""Bytes of tags that are not UTF-8 are kept as surrogates; from version 19 on PyAV always does."""
 
 _OPTIONS = {"protocol_whitelist": "none"}
 """A playlist posing as audio must not make FFmpeg open other files, or the network."""
@@ -55,7 +61,7 @@ class AvFile:
             file = stack.enter_context(path.open("rb"))
             try:
                 self.container = stack.enter_context(
-                    av.open(file, "r", options=_OPTIONS, metadata_errors="surrogateescape")
+                    av.open(file, "r", options=_OPTIONS, **_ODD_TAGS)
                 )
             except (av.FFmpegError, ValueError, OSError) as error:
                 problem = "is not audio, or too damaged or incomplete to decode"

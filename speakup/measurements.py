@@ -195,7 +195,7 @@ class _Levels:
 
     def silent_share(self) -> float:
         loudest = round((_SILENT_DBFS - self._LOWEST_DBFS) / self._STEP_DB)
-        return float(self._counts[:loudest].sum() / max(1, self._counts.sum()))
+        return int(self._counts[:loudest].sum()) / max(1, int(self._counts.sum()))
 
 
 class _Clipping:

@@ -258,9 +258,9 @@ def _sliding_mean(values: Float64, width: int) -> Float64:
     return np.asarray(sliding_window_view(values, width).mean(axis=-1))
 
 
-def _lufs(energy: Float64) -> Float64:
+def _lufs(energy: Float64 | np.float64) -> Float64:
     """BS.1770-5 Annex 1, equation 2: -0.691 dB cancels the K-weighting at 997 Hz."""
-    return -0.691 + 10.0 * np.log10(energy)
+    return np.asarray(-0.691 + 10.0 * np.log10(energy))
 
 
 def _energy(lufs: float) -> float:
