@@ -213,7 +213,7 @@ class Pipeline:
         return chain
 
     def _make_denoise(self, found: Survey) -> Stage:
-        model = self._model(self.config.denoiser, "denoise", DENOISER_RATE)
+        model = self._model(self.config.denoiser_name, "denoise", DENOISER_RATE)
         return denoise(
             model.network,
             model.card.name,
@@ -231,7 +231,7 @@ class Pipeline:
             cutoff_hz = min(cutoff_hz, PLAIN_CUTOFF_HZ)
         elif cutoff_hz >= FULL_BANDWIDTH_HZ:
             return None
-        model = self._model(self.config.upsampler, "upsample", WORKING_RATE)
+        model = self._model(self.config.upsampler_name, "upsample", WORKING_RATE)
         return super_resolve(
             model.network,
             model.card.name,
