@@ -170,7 +170,6 @@ class UpsampleRecipe:
     common_cutoffs_hz: tuple[float, ...] = (3_900.0, 5_400.0, 7_900.0, 11_000.0)
     common: float = 0.6
     cutoff_error: float = 0.02
-    hiss: float = 0.2
     level_spread_db: float = 8.0
 
 
