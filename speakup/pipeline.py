@@ -148,29 +148,25 @@ class Pipeline:
         )
 
         notes: list[str] = []
-        blocks = prepared(audio.read_blocks(source, warnings=notes), mono=mono)
-        with contextlib.closing(ahead(blocks)) as decoded:
-            told = _told(decoded, rate, info.seconds, "survey", tell)
-            found = survey(told, rate, channels)
-        if found.samples == 0:
-            raise InputError("holds no audio samples", source)
-        seconds = found.samples / rate
-        chain = self._chain(found, output_format.sample_rate)
-        meter = LoudnessMeter(output_format.sample_rate, channels)
-        blocks = prepared(audio.read_blocks(source), mono=mono)
-        restored = flow(_told(blocks, rate, seconds, "enhance", tell), chain)
-        writer = audio.AudioWriter(
-            target,
-            output_format.sample_rate,
-            channels,
-            output_format,
-            tags=info.tags,
-            cover=info.cover,
-        )
-        with writer, contextlib.closing(restored):
-            for block in _told(restored, output_format.sample_rate, seconds, "write", tell):
-                meter.push(block)
-                writer.write(block)
+        rate_out = output_format.sample_rate
+        meter = LoudnessMeter(rate_out, channels)
+        # Opened first: what cannot be written is known before the work is done.
+        with audio.AudioWriter(
+            target, rate_out, channels, output_format, tags=info.tags, cover=info.cover
+        ) as writer:
+            blocks = prepared(audio.read_blocks(source, warnings=notes), mono=mono)
+            with contextlib.closing(ahead(blocks)) as decoded:
+                found = survey(_told(decoded, rate, info.seconds, "survey", tell), rate, channels)
+            if found.samples == 0:
+                raise InputError("holds no audio samples", source)
+            seconds = found.samples / rate
+            chain = self._chain(found, rate_out)
+            blocks = prepared(audio.read_blocks(source), mono=mono)
+            restored = flow(_told(blocks, rate, seconds, "enhance", tell), chain)
+            with contextlib.closing(restored):
+                for block in _told(restored, rate_out, seconds, "write", tell):
+                    meter.push(block)
+                    writer.write(block)
         if writer.clipped_samples:
             notes.append(f"{writer.clipped_samples} samples beyond full scale were cut down")
         return _result(source, target, found, chain, meter, notes, time.perf_counter() - started)

@@ -21,7 +21,7 @@ def simulate_room(
     """Simulate a random shoebox room's response by the image method with a diffuse tail.
 
     Mirror images up to fourth order give direct sound and early reflections; the later field is
-    Gaussian noise under the same exponential decay, whose high frequencies die away faster.
+    Gaussian noise under the same exponential decay, part of it dull.
 
     Args:
         sample_rate: Hz.
