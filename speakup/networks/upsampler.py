@@ -11,6 +11,7 @@ from speakup.networks.layers import FrameBlock
 SAMPLE_RATE = 44_100
 _LOG_FLOOR = 1e-5
 _FADE_HZ = 100.0
+_ROLL_OFF_HZ = 250.0
 
 
 def log_magnitude(magnitude: Tensor) -> Tensor:
@@ -23,8 +24,9 @@ class BandExtender(nn.Module):
 
     A backbone of ConvNeXt blocks at frame rate (Vocos, arXiv 2306.00814) sees the log magnitudes
     under the cutoff and predicts log magnitude and phase of every bin, as AP-BWE does (arXiv
-    2401.06387). Bins up to the cutoff stay the recording's own; from 100 Hz above it they are
-    synthesised, and between the two they cross over.
+    2401.06387). Bins up to the cutoff stay the recording's own; in the last 250 Hz, where
+    band limits roll off, the synthesised top comes in beside them, and from 100 Hz above the
+    cutoff it stands alone.
 
     Args:
         n_fft: STFT length in samples at 44.1 kHz; hop is half of it.
@@ -70,6 +72,8 @@ class BandExtender(nn.Module):
         planes = self.head(self.norm(hidden)).float().transpose(1, 2).chunk(3, dim=1)
         magnitude = (4.0 * planes[0] - 4.0).clamp(max=5.0).exp()
         top = torch.polar(magnitude, torch.atan2(planes[1], planes[2]))
-        fade = ((frequencies - cutoff_hz[:, None]) / _FADE_HZ).clamp(0.0, 1.0)[:, :, None]
-        joined = spectrum * (1.0 - fade) + top * fade
+        above = (frequencies - cutoff_hz[:, None])[:, :, None]
+        kept = 1.0 - (above / _FADE_HZ).clamp(0.0, 1.0)
+        added = (above / _ROLL_OFF_HZ + 1.0).clamp(0.0, 1.0)
+        joined = spectrum * kept + top * added
         return dsp.istft(joined, self.n_fft, self.hop_length, waveform.shape[-1])
