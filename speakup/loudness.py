@@ -145,8 +145,8 @@ def settle_gain(
     """Correct a plan for the loudness that the limiter takes away, mostly 0.3 to 1 LU.
 
     Where the limiter will act, the recording goes through gain and limiter, unwritten, up to
-    three times, and what is missing is added each time it is over 0.2 dB, divided by how much
-    of an added dB the limiter lets through. The sum stops at 3 dB, past which the limiting
+    four times, and what is missing or too much by over 0.2 dB is added or taken back, divided by
+    how much of an added dB the limiter lets through. The sum stops at 3 dB, past which the limiting
     would be heard, with a warning if more than 0.5 dB stay missing.
 
     Args:
@@ -160,13 +160,13 @@ def settle_gain(
         return plan
     added = step = before = 0.0
     let_through = 0.6
-    for _ in range(3):
+    for _ in range(4):
         trial = _limited_loudness(plan.gain_db + added, target, meter, read)
         missing = plan_gain(trial, target).gain_db
-        if missing <= 0.2 or added >= _MAX_CORRECTION_DB:
+        if abs(missing) <= 0.2 or (missing > 0.0 and added >= _MAX_CORRECTION_DB):
             break
-        if step > 0.0:
-            let_through = min(max((before - missing) / step, 0.3), 1.0)
+        if step != 0.0:
+            let_through = min(max((before - missing) / step, 0.3), 2.0)
         before, step = missing, min(missing / let_through, _MAX_CORRECTION_DB - added)
         added += step
         missing -= step * let_through
