@@ -290,6 +290,16 @@ def test_without_damage_the_pair_is_equal_and_at_its_level(material: Path, tmp_p
         assert dsp.rms(degraded).flatten().tolist() == pytest.approx([LEVEL] * 3, rel=1e-3)
 
 
+def test_narrow_voices_are_to_be_kept_whatever_else_is_drawn(
+    material: Path, tmp_path: Path
+) -> None:
+    degraded, clean = denoise_pairs(material, tmp_path, narrow=1.0, noise=1.0, reverb=1.0)
+    assert torch.equal(degraded, clean)
+    spectrum = torch.fft.rfft(clean).abs().square()
+    hertz = torch.fft.rfftfreq(clean.shape[1], 1.0 / RATE)
+    assert float(spectrum[:, hertz > 7_950.0].sum() / spectrum.sum()) < 1e-4
+
+
 def test_noise_is_added_at_the_ratio_asked_for(material: Path, tmp_path: Path) -> None:
     for snr_db in (0.0, 20.0):
         degraded, clean = denoise_pairs(

@@ -25,9 +25,13 @@ _AUDIBLE_RMS = 0.01
 
 @dataclass(frozen=True)
 class DenoiseRecipe:
-    """How often each degradation strikes, and how hard; probabilities in [0, 1], levels in dB."""
+    """How often each degradation strikes, and how hard; probabilities in [0, 1], levels in dB.
+
+    `narrow` voices are limited to 3.4 to 7.9 kHz before anything else and are to be kept so.
+    """
 
     untouched: float = 0.06
+    narrow: float = 0.0
     reverb: float = 0.6
     measured_room: float = 0.5
     noise: float = 0.85
@@ -57,7 +61,10 @@ class DenoiseSimulator:
         """Draw a batch: degraded (B, T) and clean (B, T), both at the level the network hears."""
         clean = torch.stack([self._speech(samples, generator) for _ in range(batch)]).to(device)
         recipe = self.recipe
-        touched = [not _chance(recipe.untouched, generator) for _ in range(batch)]
+        narrow = [_chance(recipe.narrow, generator) for _ in range(batch)]
+        if any(narrow):
+            clean = self._narrowed(clean, narrow, generator)
+        touched = [not (_chance(recipe.untouched, generator) or alone) for alone in narrow]
         degraded = clean.clone()
         if any(touched):
             wet, dry = self._reverberate(clean, generator)
@@ -83,6 +90,13 @@ class DenoiseSimulator:
             clean = clean.clone()
             clean[start : start + int(length)] = 0.0
         return clean
+
+    def _narrowed(self, clean: Tensor, narrow: list[bool], generator: torch.Generator) -> Tensor:
+        """Limit some voices to a telephone's band: all that there is of them, to be kept."""
+        cutoff = torch.empty(len(clean)).uniform_(3_400.0, 7_900.0, generator=generator)
+        width = torch.empty(len(clean)).uniform_(0.005, 0.06, generator=generator)
+        limited = low_pass(clean, cutoff.to(clean), width.to(clean), self.sample_rate)
+        return torch.where(torch.tensor(narrow, device=clean.device)[:, None], limited, clean)
 
     def _reverberate(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Put speech into rooms; give it wet, and dry with the colour of its direct sound."""
