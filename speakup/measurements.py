@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from speakup import audio, metrics
 from speakup.bandwidth import BandwidthMeter
 from speakup.loudness import LoudnessMeter, resolve_target
+from speakup.result import duration
 
 _SILENT_DBFS = -60.0
 _DNSMOS_SECONDS = 10
@@ -76,7 +77,7 @@ class Measurements:
             ("Silence", f"{100 * self.silent_share:.0f} %"),
             ("Sample rate", f"{self.sample_rate / 1000:g} kHz"),
             ("Channels", str(self.channels)),
-            ("Length", clock(self.seconds)),
+            ("Length", duration(self.seconds)),
         ]
         if self.dnsmos is not None:
             names = {"ovrl": "overall", "sig": "speech", "bak": "background"}
@@ -300,15 +301,6 @@ def _text(value: float, unit: str) -> str:
         return f"{'-' if value < 0 else ''}∞ {unit}"
     rounded = round(value, 1) + 0.0
     return f"{rounded:.1f} {unit}"
-
-
-def clock(seconds: float) -> str:
-    """Write a length as h:mm:ss, or m:ss under an hour, or in seconds under a minute."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _plain(value: Any) -> Any:

@@ -25,10 +25,10 @@ from speakup.errors import ConfigError, OutputError
 from speakup.measurements import (
     DeliveryCheck,
     Measurements,
-    clock,
     delivery_checks,
     measure,
 )
+from speakup.result import duration
 from speakup.spectrogram import TOP_HZ, Pixels, coloured, png, spectrogram_db
 
 __all__ = [
@@ -149,7 +149,7 @@ def _figure(name: str, picture: Pixels, measured: Measurements, seconds: float) 
         f'<span style="bottom:{100 * khz * 1000 / TOP_HZ:.2f}%">{khz}{" kHz" * (khz == 20)}</span>'
         for khz in _TICKS_KHZ
     )
-    times = "".join(f"<span>{clock(seconds * part / 4)}</span>" for part in range(5))
+    times = "".join(f"<span>{duration(seconds * part / 4)}</span>" for part in range(5))
     return f"""<figure>
 <figcaption>{name.capitalize()} <span>{html.escape(facts)}</span></figcaption>
 <div class="plot"><div class="hertz" aria-hidden="true">{hertz}</div>
@@ -191,7 +191,7 @@ def _notes(measured: Sequence[Measurements]) -> str:
         for warning in one.warnings
     ]
     if max(one.seconds for one in measured) > EXCERPT_SECONDS:
-        notes.append(f"To hear and see here: the first {clock(EXCERPT_SECONDS)}.")
+        notes.append(f"To hear and see here: the first {duration(EXCERPT_SECONDS)}.")
     notes.append(
         "Everything is measured from the files; the sound in this page is AAC. "
         f"Made by speakup {__version__}."
@@ -243,7 +243,7 @@ def _lettered(pictures: Sequence[Pixels], names: Sequence[str], seconds: float) 
     for part in range(5):
         place = left + round(part / 4 * (_WIDTH - 1))
         anchor = "lt" if part == 0 else "rt" if part == 4 else "mt"
-        text = clock(seconds * part / 4)
+        text = duration(seconds * part / 4)
         draw.text((place, band * len(pictures) + 10), text, "black", small, anchor=anchor)
     return np.asarray(image)
 

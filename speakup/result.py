@@ -47,3 +47,12 @@ class Result:
             if isinstance(value, float):
                 values[name] = round(value, 3) if math.isfinite(value) else None
         return values
+
+
+def duration(seconds: float) -> str:
+    """Write a length as 5.9 s, 12:34 or 1:23:45."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

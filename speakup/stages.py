@@ -32,7 +32,7 @@ from speakup.streaming import ChunkedModel
 Block = NDArray[np.float32]
 
 SPEECH_LEVEL_DB = -25.0
-"""Loudness in LUFS to which speech is brought before a network, as in its training."""
+"""Level to which speech is brought before a network: LUFS here, RMS in dBFS in training."""
 
 DENOISER_RATE = 16_000
 """Sample rate in Hz at which denoisers work."""

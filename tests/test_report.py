@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from speakup import report, spectrogram
 from speakup.errors import InputError, OutputError
-from speakup.measurements import DeliveryCheck, Measurements, clock
+from speakup.measurements import DeliveryCheck, Measurements
 from speakup.report import delivery_checks, measure, write_report, write_spectrograms
+from speakup.result import duration
 
 RATE = 44_100
 Signal = NDArray[np.floating[Any]]
@@ -175,7 +176,7 @@ def test_a_failed_check_says_what_is_wanted() -> None:
 
 
 def test_lengths_are_written_as_on_a_clock() -> None:
-    assert [clock(s) for s in (0.04, 59.94, 60, 754.6, 3600, 10_801)] == [
+    assert [duration(s) for s in (0.04, 59.94, 60, 754.6, 3600, 10_801)] == [
         *("0.0 s", "59.9 s", "1:00", "12:35", "1:00:00", "3:00:01")
     ]
 

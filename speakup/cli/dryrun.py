@@ -8,11 +8,12 @@ from typing import Any
 
 from speakup import audio, errors
 from speakup.catalogue import ModelCard, read_card, resolve
-from speakup.cli.terminal import Terminal, duration
+from speakup.cli.terminal import Terminal
 from speakup.config import Config
 from speakup.errors import InputError, SpeakupError
 from speakup.jobs import Job, planned_models
 from speakup.loudness import resolve_target
+from speakup.result import duration
 
 
 def tell_plan(

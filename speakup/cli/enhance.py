@@ -22,9 +22,10 @@ from speakup.cli.options import (
     Verbose,
     takes_config,
 )
-from speakup.cli.terminal import Terminal, debugging, duration, times, unexpected
+from speakup.cli.terminal import Terminal, debugging, times, unexpected
 from speakup.config import Config
 from speakup.errors import ConfigError, SpeakupError
+from speakup.result import duration
 
 if TYPE_CHECKING:
     from speakup.batch import Summary

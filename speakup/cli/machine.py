@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from speakup.cli.options import COMPUTE_FIELDS, MODEL_FIELDS, takes_config
-from speakup.cli.terminal import Terminal, duration, show, times
+from speakup.cli.terminal import Terminal, show, times
 from speakup.config import Config
+from speakup.result import duration
 
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Give one JSON object")]
 

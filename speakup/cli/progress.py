@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from speakup.cli.terminal import Terminal, duration, printable, times
+from speakup.cli.terminal import Terminal, printable, times
+from speakup.result import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

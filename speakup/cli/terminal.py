@@ -67,15 +67,6 @@ def printable(text: str) -> str:
     )
 
 
-def duration(seconds: float) -> str:
-    """Write a length as 5.9 s, 12:34 or 1:23:45."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def times(speed: float) -> str:
     """Write a speed as a multiple of real time."""
     return f"{speed:.1f}×" if speed < 9.95 else f"{speed:.0f}×"

@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from speakup import dsp
+from speakup.stages import SPEECH_LEVEL_DB
 from speakup.training.data import Corpus
 from speakup.training.rooms import simulate_room, vary_room
-
-SPEECH_LEVEL_DB = -25.0
-"""RMS level in dBFS at which the denoiser hears speech, in training and in the pipeline."""
 
 _AUDIBLE_RMS = 0.01
 """Segments under this RMS (-40 dBFS) are pauses and are drawn again."""
