@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,9 +18,11 @@ _ROW = 32
 _BATCH = 16
 _KAISER_BETA = 4.0
 _FRAME = 8192
-_LOOKAHEAD_SECONDS = 0.005
+_STEPS_PER_SECOND = 2_000
+_HALF_LOOKAHEAD = 4
 _RELEASE_SECONDS = 0.1
 _MARGIN_DB = 0.05
+_MARGIN = 10.0 ** (-_MARGIN_DB / 20.0)
 
 
 class Limiter:
@@ -28,13 +31,9 @@ class Limiter:
     The joined output of `push` and `flush` has exactly the input's length at lag 0, and is the
     input bit for bit wherever no peak comes near enough to need a gain. Input must be finite.
 
-    At every sample the oversampled signal asks for a reduction d = 1 - ceiling / peak, or 0.
-    (Oversampled twice as finely as the meter, 8x at 44.1 kHz, so that meters with another grid
-    or another filter read no more.)
-    That is held for the look-ahead (sliding maximum over 2A + 1 samples), let go exponentially,
-    and smoothed by two boxes of A + 1 samples, which together span 2A + 1: each smoothed value
-    is a mean of values that all contain the peak in the middle, so it never reduces less than
-    the peak needs, and the gain has no steps and no kinks.
+    Of every half millisecond, the step, `StepPeaks` gives the true peak, `GainCurve` makes of it
+    a reduction at the step's borders, and between the borders the reduction moves in a line. A
+    peak is thus multiplied by gains of which neither is above what it needs.
 
     Args:
         sample_rate: In Hz.
@@ -47,94 +46,161 @@ class Limiter:
 
     def __init__(self, sample_rate: int, channels: int, ceiling_dbtp: float) -> None:
         self._ceiling = 10.0 ** (ceiling_dbtp / 20.0)
-        self._goal = 10.0 ** ((ceiling_dbtp - _MARGIN_DB) / 20.0)
-        self._oversampler = Oversampler(2 * annex_factor(sample_rate))
-        half = max(1, round(sample_rate * _LOOKAHEAD_SECONDS / 2))
-        self._box = half + 1
-        self._delay = Oversampler.reach + 2 * half
-        self._decay = np.exp(-np.arange(1, _FRAME + 1) / (sample_rate * _RELEASE_SECONDS))
-        self._reframer = Reframer(channels, _FRAME)
-        self._recent = np.zeros((channels, Oversampler.history), np.float32)
-        self._delayed = np.zeros((channels, self._delay), np.float32)
-        self._last_between = 0.0
-        self._wanted = np.zeros(2 * half)
-        self._level = 0.0
-        self._smooth = [np.zeros(half), np.zeros(half)]
+        self._peaks = StepPeaks(sample_rate, channels)
+        self._curve = GainCurve(self._peaks.steps_per_second)
+        self._reframer = Reframer(channels, self._peaks.frame)
+        self._channels = channels
+        # A step's line ends at the reduction of the next one.
+        wait = (GainCurve.latency + 1) * self._peaks.step
+        self._delay = StepPeaks.latency + wait
+        self._delayed = np.zeros((channels, wait), np.float32)
+        self._border = 0.0
+        self._slope = (np.arange(self._peaks.step) / self._peaks.step).astype(np.float32)
         self._taken = 0
         self._given = -self._delay
 
     @property
     def latency(self) -> int:
         """Most samples that `push` holds back; `flush` gives them."""
-        return self._delay + _FRAME - 1
+        return self._delay + self._peaks.frame - 1
 
     def push(self, block: Float32) -> Float32:
         """Take a block `(C, T)` and give `(C, T')` of what is ready, T' from 0 on."""
-        block = checked_block(block, len(self._recent))
+        block = checked_block(block, self._channels)
         self._taken += block.shape[1]
         return self._joined([self._limit(frame) for frame in self._reframer.push(block)])
 
     def flush(self) -> Float32:
         """Give the rest, so that as many samples have come out as went in."""
-        silence = np.zeros((len(self._recent), _FRAME), np.float32)
+        frame = self._peaks.frame
+        silence = np.zeros((self._channels, frame), np.float32)
         frames: list[Float32] = []
-        while self._given + _FRAME * len(frames) < self._taken:
-            frames += [self._limit(frame) for frame in self._reframer.push(silence)]
+        while self._given + frame * len(frames) < self._taken:
+            frames += [self._limit(piece) for piece in self._reframer.push(silence)]
         return self._joined(frames)
 
     def _joined(self, frames: list[Float32]) -> Float32:
-        signal = np.concatenate([np.zeros((len(self._recent), 0), np.float32), *frames], axis=1)
+        signal = np.concatenate([np.zeros((self._channels, 0), np.float32), *frames], axis=1)
         start, stop = max(0, -self._given), self._taken - self._given
         self._given += signal.shape[1]
         return signal[:, start : min(stop, signal.shape[1])]
 
     def _limit(self, frame: Float32) -> Float32:
         """Give the signal `self._delay` samples before this frame `(C, F)`, limited."""
-        wanted = self._reduction_wanted(frame)
-        delayed = np.concatenate([self._delayed, frame], axis=1)
+        heard, peaks = self._peaks.push(frame, self._ceiling)
+        delayed = np.concatenate([self._delayed, heard], axis=1)
         self._delayed = delayed[:, frame.shape[1] :].copy()
         signal = delayed[:, : frame.shape[1]]
-        states = (wanted, self._wanted, *self._smooth)
-        if self._level == 0.0 and not any(state.any() for state in states):
+        reduction = self._curve.push(reduction_needed(peaks, self._ceiling))
+        if self._border == 0.0 and not reduction.any():
             return signal
-        reduction = self._smoothed(self._released(self._held(wanted)))
-        return (signal * (1.0 - reduction)).astype(np.float32)
+        borders = np.concatenate([[self._border], reduction]).astype(np.float32)
+        self._border = float(reduction[-1])
+        lines = borders[:-1, None] + np.diff(borders)[:, None] * self._slope
+        return signal * (np.float32(1.0) - lines.reshape(-1))
 
-    def _reduction_wanted(self, frame: Float32) -> Float64:
-        """Give 1 - gain that each sample needs, half an interpolation filter ago."""
+
+class StepPeaks:
+    """Give the true peak of every step, about half a millisecond, of a stream.
+
+    Oversampled twice as finely as the meter, 8x at 44.1 kHz, so that meters with another grid
+    or another filter read no more.
+
+    Args:
+        sample_rate: In Hz.
+        channels: C of every frame.
+    """
+
+    latency = _TAPS // 2
+    """Samples by which what `push` gives lies behind what it takes."""
+
+    def __init__(self, sample_rate: int, channels: int) -> None:
+        self.step = max(1, round(sample_rate / _STEPS_PER_SECOND))
+        self.steps_per_second = sample_rate / self.step
+        self.frame = self.step * max(1, _FRAME // self.step)
+        """Samples of every frame that `push` takes."""
+        self._oversampler = Oversampler(2 * annex_factor(sample_rate))
+        self._recent = np.zeros((channels, Oversampler.history), np.float32)
+        self._last_between = np.float32(0.0)
+
+    def push(self, frame: Float32, threshold: float) -> tuple[Float32, Float32]:
+        """Take the next frame and measure the steps of the one that `latency` makes of it.
+
+        Args:
+            frame: `(C, F)`.
+            threshold: Linear. Steps that cannot exceed it are measured at their samples only.
+
+        Returns:
+            The frame `(C, F)` that was measured, and the largest magnitude `(F / step,)` of any
+            channel in each of its steps and up to the samples next to them.
+        """
         signal = np.concatenate([self._recent, frame], axis=1)
         self._recent = signal[:, frame.shape[1] :].copy()
-        after = self._oversampler.between(signal, self._ceiling).max(axis=0)
-        before = np.concatenate([[self._last_between], after[:-1]])
-        self._last_between = float(after[-1])
-        # between()[i] lies after sample i + TAPS/2 - 1 of `signal`.
-        here = np.abs(signal[:, Oversampler.reach - 1 :][:, : frame.shape[1]]).max(axis=0)
-        peak = np.maximum(here, np.maximum(before, after)).astype(np.float64)
-        over = peak > self._ceiling
-        return np.where(over, 1.0 - self._goal / np.maximum(peak, self._ceiling), 0.0)
+        # between()[i] lies after sample i + reach - 1 of `signal`.
+        start = Oversampler.reach - 1
+        heard = signal[:, start : start + frame.shape[1]]
+        after = self._oversampler.between(signal, threshold).max(axis=0)
+        largest = np.maximum(np.abs(heard).max(axis=0), after)
+        peaks = np.maximum.reduceat(largest, np.arange(0, len(largest), self.step))
+        before = np.concatenate([[self._last_between], after[self.step - 1 : -1 : self.step]])
+        self._last_between = after[-1]
+        return heard, np.maximum(peaks, before)
+
+
+def reduction_needed(peaks: Float32, ceiling: float) -> Float64:
+    """Give 1 - gain that brings each peak above the ceiling, both linear, 0.05 dB below it."""
+    wide = peaks.astype(np.float64)
+    needed = 1.0 - ceiling * _MARGIN / np.maximum(wide, ceiling)
+    return np.where(wide > ceiling, needed, 0.0)
+
+
+class GainCurve:
+    """Make of the reductions that steps need one that moves smoothly and is never smaller.
+
+    With A = 4 steps, which is 2 ms: a reduction needed is held for 2A + 2 steps (sliding
+    maximum), let go exponentially, and smoothed by two boxes of A + 1 steps, which together span
+    2A + 1. So each smoothed value is a mean of values that all contain what the step 2A before
+    needs, and what the one before that needs: it is meant for the border between the two.
+
+    `push` gives for each step the reduction at the beginning of the step `latency` before it.
+    """
+
+    latency = 2 * _HALF_LOOKAHEAD
+
+    def __init__(self, steps_per_second: float) -> None:
+        self._wanted = np.zeros(2 * _HALF_LOOKAHEAD + 1)
+        self._level = 0.0
+        self._boxes = [np.zeros(_HALF_LOOKAHEAD), np.zeros(_HALF_LOOKAHEAD)]
+        self._keep = math.exp(-1.0 / (steps_per_second * _RELEASE_SECONDS))
+
+    def push(self, wanted: Float64) -> Float64:
+        """Take what the next steps `(N,)` need, N up to 10,000, and give `(N,)` reductions."""
+        states = (wanted, self._wanted, *self._boxes)
+        if self._level == 0.0 and not any(state.any() for state in states):
+            return np.zeros(len(wanted))
+        level = self._released(self._held(wanted))
+        for index, past in enumerate(self._boxes):
+            history = np.concatenate([past, level])
+            self._boxes[index] = history[len(level) :]
+            level = _box_mean(history, _HALF_LOOKAHEAD + 1)
+        return level
 
     def _held(self, wanted: Float64) -> Float64:
         history = np.concatenate([self._wanted, wanted])
-        width = len(self._wanted) + 1
         self._wanted = history[len(wanted) :]
-        # A window that ends at each sample: shift scipy's centred one by half its (odd) width.
+        width = len(self._wanted) + 1
+        # A window that ends at each step: shift scipy's centred one by half its (even) width.
         return np.asarray(maximum_filter1d(history, width)[width // 2 :][: len(wanted)])
 
     def _released(self, held: Float64) -> Float64:
-        """Let go exponentially: d[n] = max(held[n], decay * d[n-1]).
+        """Let go exponentially: d[n] = max(held[n], keep * d[n-1]).
 
-        Divided by decay^n the recursion is a running maximum, which needs no loop.
+        Divided by keep^n the recursion is a running maximum, which needs no loop.
         """
-        level = np.maximum(np.maximum.accumulate(held / self._decay), self._level) * self._decay
+        decay = self._keep ** np.arange(1, len(held) + 1)
+        level = np.maximum(np.maximum.accumulate(held / decay), self._level) * decay
         level[level < 1e-6] = 0.0
         self._level = float(level[-1])
-        return level
-
-    def _smoothed(self, level: Float64) -> Float64:
-        for index, past in enumerate(self._smooth):
-            history = np.concatenate([past, level])
-            self._smooth[index] = history[len(level) :]
-            level = _box_mean(history, self._box)
         return level
 
 
@@ -192,7 +258,8 @@ class Oversampler:
         if self._points and count:
             padded = np.zeros((channels, (rows + 1) * _ROW), np.float32)
             padded[:, :length] = signal
-            largest = np.abs(padded).reshape(channels, rows + 1, _ROW).max(axis=-1)
+            starts = np.arange(0, (rows + 1) * _ROW, _ROW)
+            largest = np.maximum.reduceat(np.abs(padded), starts, axis=-1)
             # A row needs its own 32 samples and 31 of the next row's.
             largest = np.maximum(largest[:, :-1], largest[:, 1:])
             chosen = largest * self._bound > threshold
