@@ -6,7 +6,6 @@ import contextlib
 import errno
 import io
 import os
-import secrets
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from speakup.encoders import Encoder, FfmpegEncoder, Sink, VorbisEncoder
 from speakup.errors import ConfigError, OutputError
 from speakup.formats import OutputFormat
+from speakup.hold import Temporary
 
 _DITHER_SEED = 0
 
@@ -44,6 +44,8 @@ class AudioWriter:
         output_format: From `resolve_format`.
         tags: Metadata under the names `probe` gives; what the format cannot carry is left out.
         cover: The cover picture, a JPEG or PNG file; left out where the format has no place.
+        when_whole: Called with the file's size and times when it is whole and about to appear;
+            what this raises keeps it from appearing.
 
     Attributes:
         clipped_samples: How many samples beyond full scale had to be cut down so far. Float
@@ -66,6 +68,7 @@ class AudioWriter:
         *,
         tags: Mapping[str, str] | None = None,
         cover: bytes | None = None,
+        when_whole: Callable[[os.stat_result], None] | None = None,
     ) -> None:
         self._path = self._place = Path(path)
         if sample_rate != output_format.sample_rate:
@@ -80,7 +83,8 @@ class AudioWriter:
         self._tags = dict(tags or {})
         self._cover = cover
         self._dither = np.random.default_rng(_DITHER_SEED)
-        self._temporary: Path | None = None
+        self._temporary: Temporary | None = None
+        self._when_whole = when_whole
         self._sink: Sink | None = None
         self._encoder: Encoder | None = None
 
@@ -144,17 +148,14 @@ class AudioWriter:
     def _open(self) -> None:
         # Through a link to what it points at, as any program that writes to the name would.
         self._place = Path(os.path.realpath(self._path))
-        temporary = self._place.parent / f".{self._place.stem[:40]}.{secrets.token_hex(4)}.part"
         try:
             with contextlib.suppress(FileNotFoundError):
                 self._check_replaceable(self._place.stat().st_mode)
-            # An ordinary file's mode, 0666 less the umask, not the 0600 of a temporary file.
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-            descriptor = os.open(temporary, flags, 0o666)
+            self._temporary = Temporary(self._place)
         except OSError as error:
             raise _output_error(error, self._path) from error
-        self._temporary = temporary
-        sink = self._sink = Sink(io.FileIO(descriptor, "r+b"), self._place.parent)
+        raw = io.FileIO(self._temporary.open(), "r+b")
+        sink = self._sink = Sink(raw, self._place.parent)
         kind_of_encoder = VorbisEncoder if self._format.name == "ogg" else FfmpegEncoder
         self._guarded(lambda: self._start(kind_of_encoder(sink, self._format, self._channels)))
 
@@ -191,7 +192,9 @@ class AudioWriter:
         self._guarded(self._encoder.finish)
         try:
             self._sink.release(sync=True)
-            os.replace(self._temporary, self._place)
+            if self._when_whole is not None:
+                self._when_whole(self._temporary.path.stat())
+            self._temporary.move(self._place)
         except OSError as error:
             raise _output_error(error, self._path) from error
         self._encoder = self._sink = self._temporary = None
@@ -206,8 +209,7 @@ class AudioWriter:
             with contextlib.suppress(OSError):
                 self._sink.release(sync=False)
         if self._temporary is not None:
-            with contextlib.suppress(OSError):
-                self._temporary.unlink()
+            self._temporary.remove()
         self._encoder = self._sink = self._temporary = None
 
 

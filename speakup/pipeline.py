@@ -24,6 +24,7 @@ from speakup.catalogue import LoadedModel, load_model
 from speakup.chain import KeepOne, Link, Repeat, TimedStage, flow
 from speakup.config import WORKING_RATE, Config
 from speakup.errors import ConfigError, InputError, ModelError, OutputError
+from speakup.hold import unchanged
 from speakup.loudness import LoudnessMeter, resolve_target
 from speakup.result import Result
 from speakup.spool import Spool
@@ -113,6 +114,7 @@ class Pipeline:
         *,
         overwrite: bool = False,
         progress: Progress | None = None,
+        when_whole: Callable[[os.stat_result], None] | None = None,
     ) -> Result:
         """Restore a file into another.
 
@@ -123,15 +125,18 @@ class Pipeline:
             overwrite: Replace a target that exists; else it is kept and reported as skipped.
             progress: Called as (what is being done, seconds done, seconds in all or None), from
                 any thread.
+            when_whole: Called with the output's size and times when it is whole and about to
+                appear; what this raises keeps it from appearing.
 
         Raises:
-            InputError: the source cannot be read.
+            InputError: the source cannot be read, or changed meanwhile.
             OutputError: the target cannot be written.
             ModelError: a model cannot be had.
             ConfigError: the settings do not fit the recording or the target's format.
         """
         started = time.perf_counter()
         source, target = Path(source), Path(target)
+        settle = unchanged(source, when_whole)
         info = audio.probe(source)
         if _is_there(target, source) and not overwrite:
             return Result(str(source), str(target), "skipped", warnings=("output exists",))
@@ -152,7 +157,13 @@ class Pipeline:
         meter = LoudnessMeter(rate_out, channels)
         # Opened first: what cannot be written is known before the work is done.
         with audio.AudioWriter(
-            target, rate_out, channels, output_format, tags=info.tags, cover=info.cover
+            target,
+            rate_out,
+            channels,
+            output_format,
+            tags=info.tags,
+            cover=info.cover,
+            when_whole=settle,
         ) as writer:
             blocks = prepared(audio.read_blocks(source, warnings=notes), mono=mono)
             with contextlib.closing(ahead(blocks)) as decoded:

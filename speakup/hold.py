@@ -1,0 +1,214 @@
+"""Files among several programs: temporary ones, claims to a piece of work, files others write.
+
+Temporary files and claims are locked while their maker lives. A lock belongs to the open file,
+so that it goes with the process, however that ends. What is there and not locked was left by a
+run that was killed, and can be removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import re
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from speakup.errors import InputError
+
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
+
+_LEFT_BEHIND = re.compile(r"\..*\.[0-9a-f]{8}\.speakup\.(part|claim)", re.DOTALL)
+_ORDINARY = 0o666
+"""Less the umask; a temporary file becomes an ordinary one, not one of mode 0600."""
+
+_held: set[Path] = set()
+_guard = threading.RLock()
+
+
+class Temporary:
+    """An empty hidden file beside the place it is to have, locked until it is there or removed.
+
+    Args:
+        place: Where the whole file is to appear.
+
+    Attributes:
+        path: Where it is now.
+
+    Raises:
+        OSError: it cannot be made there.
+    """
+
+    def __init__(self, place: Path) -> None:
+        while True:
+            # 40 characters of at most 4 bytes, so that no system finds the name too long.
+            name = f".{place.stem[:40]}.{secrets.token_hex(4)}.speakup.part"
+            self.path = place.with_name(name)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+            self._descriptor = os.open(self.path, flags, _ORDINARY)
+            _lock(self._descriptor, wait=True)
+            # Before it was locked, somebody who clears up may have taken it for left behind.
+            if _is_at(self._descriptor, self.path):
+                break
+            os.close(self._descriptor)
+        with _guard:
+            _held.add(self.path)
+
+    def open(self) -> int:
+        """Give a descriptor to read and write, which the caller closes."""
+        return os.dup(self._descriptor)
+
+    def move(self, place: Path) -> None:
+        """Put the file into place, where it replaces what is there.
+
+        Raises:
+            OSError: it cannot be put there.
+        """
+        if fcntl is None:
+            self._close()  # Windows moves no open file.
+        os.replace(self.path, place)
+        self._close()
+
+    def remove(self) -> None:
+        """Remove the file, unless it is in place."""
+        with _guard:
+            held = self.path in _held
+        if held:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        self._close()
+
+    def _close(self) -> None:
+        with _guard:
+            _held.discard(self.path)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class Claim:
+    """A piece of work that is ours until the end of the block; make one with `claim`."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path, self._descriptor = path, descriptor
+        with _guard:
+            _held.add(path)
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with _guard:
+            _held.discard(self._path)
+        with contextlib.suppress(OSError):
+            self._path.unlink()  # While it is locked, so that nobody's claim but ours goes.
+        os.close(self._descriptor)
+
+
+def claim(folder: Path, key: str) -> Claim | None:
+    """Claim a piece of work among all that claim theirs in the folder.
+
+    Args:
+        folder: Where the claim is kept, as an empty hidden file.
+        key: Eight hexadecimal digits or more that name the work.
+
+    Returns:
+        The claim, or None while another has it.
+
+    Raises:
+        OSError: no file can be made there.
+    """
+    path = folder / f".{key[8:]}.{key[:8]}.speakup.claim"
+    flags = os.O_RDWR | os.O_CREAT
+    if fcntl is None:  # Windows removes the file when its maker ends, however that happens.
+        flags |= os.O_EXCL | getattr(os, "O_TEMPORARY", 0)
+    while True:
+        try:
+            descriptor = os.open(path, flags, _ORDINARY)
+        except (FileExistsError, PermissionError):
+            if fcntl is None:
+                return None
+            raise
+        if _lock(descriptor, wait=False) is False:
+            os.close(descriptor)
+            return None
+        if _is_at(descriptor, path):
+            return Claim(path, descriptor)
+        os.close(descriptor)  # It went with its last holder, between opening and locking.
+
+
+def clear(folder: Path) -> None:
+    """Remove the temporary files and claims that killed runs have left in a folder."""
+    if fcntl is None:
+        return
+    with contextlib.suppress(OSError):
+        names = [name for name in os.listdir(folder) if _LEFT_BEHIND.fullmatch(name)]
+        for path in map(folder.joinpath, names):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+                try:
+                    if _lock(descriptor, wait=False) and _is_at(descriptor, path):
+                        path.unlink()
+                finally:
+                    os.close(descriptor)
+
+
+def remove_all() -> None:
+    """Remove what this process holds, because it is about to end without unwinding."""
+    with _guard:
+        for path in list(_held):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def unchanged(
+    source: Path, then: Callable[[os.stat_result], None] | None
+) -> Callable[[os.stat_result], None]:
+    """Note a file's size and time; give what raises where they have changed, before `then`.
+
+    The survey and the stages each read the file, and a recorder or a download may still write it.
+    """
+
+    def state() -> tuple[int, int] | None:
+        with contextlib.suppress(OSError):
+            found = source.stat()
+            return found.st_size, found.st_mtime_ns
+        return None
+
+    before = state()
+
+    def settle(written: os.stat_result) -> None:
+        if state() != before:
+            raise InputError(
+                "changed while it was read", source, "Enhance it again when it is complete"
+            )
+        if then is not None:
+            then(written)
+
+    return settle
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool | None:
+    """Lock an open file against all other openings; tell whether it is ours now.
+
+    None stands for a file system without locks, on which nobody can tell.
+    """
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
