@@ -14,6 +14,8 @@ from torch import Tensor
 
 from speakup.errors import ConfigError
 
+_STOP_DB = 70.0
+
 
 @functools.lru_cache(maxsize=32)
 def _window(n_fft: int, device: torch.device, root: bool) -> Tensor:
@@ -72,7 +74,14 @@ def istft(spectrum: Tensor, n_fft: int, hop_length: int, length: int) -> Tensor:
     return torch.istft(spectrum, n_fft, hop_length, window=window, center=True, length=length)
 
 
-def resample(waveform: Tensor, from_rate: int, to_rate: int, *, zero_crossings: int = 32) -> Tensor:
+def resample(
+    waveform: Tensor,
+    from_rate: int,
+    to_rate: int,
+    *,
+    zero_crossings: int = 32,
+    roll_off: float = 0.97,
+) -> Tensor:
     """Resample whole signals with a Hann-windowed sinc of linear phase and no delay.
 
     Args:
@@ -80,6 +89,7 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int, *, zero_crossings: 
         from_rate: Hz of the input.
         to_rate: Hz of the result.
         zero_crossings: Half-width of the filter; more is steeper and slower.
+        roll_off: Where the filter is 6 dB down, as a fraction of half the lower rate.
 
     Returns:
         (..., ceil(T * to_rate / from_rate)) float32.
@@ -87,8 +97,88 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int, *, zero_crossings: 
     if from_rate == to_rate:
         return waveform
     return torchaudio.functional.resample(
-        waveform, from_rate, to_rate, lowpass_filter_width=zero_crossings, rolloff=0.97
+        waveform, from_rate, to_rate, lowpass_filter_width=zero_crossings, rolloff=roll_off
     )
+
+
+def resample_alike(
+    waveform: Tensor, from_rate: int, to_rate: int, *, zero_crossings: int, roll_off: float
+) -> Tensor:
+    """Resample as `resample` does, to the same numbers wherever a chunk begins and on any device.
+
+    Sums in float32 depend on their order, and so on a sample's place; what is left of that in
+    an empty band is all that a network hears there that looks at phases.
+    """
+    device = "cpu" if waveform.device.type == "mps" else waveform.device
+    double = waveform.to(device, torch.float64)
+    result = resample(double, from_rate, to_rate, zero_crossings=zero_crossings, roll_off=roll_off)
+    return result.float().to(waveform.device)
+
+
+def highpass(waveform: Tensor, edge_hz: float, width_hz: float, sample_rate: int) -> Tensor:
+    """Take what lies above an edge, with linear phase and no delay.
+
+    A Kaiser-windowed sinc: 70 dB down up to the edge, flat within 0.003 dB from the edge and the
+    transition's width on. The ends are continued by their last sample, so that a signal that
+    begins or ends abruptly gives no click.
+
+    Args:
+        waveform: (B, T) float32, T from 1 on.
+        edge_hz: Up to where nothing passes.
+        width_hz: Width of the transition above it.
+        sample_rate: Hz.
+
+    Returns:
+        (B, T). A sample depends on `highpass_reach` samples on either side.
+
+    Reference: Oppenheim & Schafer, Discrete-Time Signal Processing, 3rd ed., section 7.6.1.
+    """
+    reach = highpass_reach(width_hz, sample_rate)
+    middle = min((edge_hz + width_hz / 2.0) / (sample_rate / 2.0), 1.0)
+    place = torch.arange(-reach, reach + 1, device=waveform.device, dtype=torch.float32)
+    window = torch.kaiser_window(
+        2 * reach + 1, False, 0.1102 * (_STOP_DB - 8.7), device=waveform.device
+    )
+    taps = -middle * torch.sinc(middle * place) * window
+    taps[reach] += 1.0
+    padded = torch.nn.functional.pad(waveform[:, None], (reach, reach), mode="replicate")[:, 0]
+    # Circular, over so many samples that what wraps round is cut off.
+    size = 1 << (padded.shape[1] - 1).bit_length()
+    product = torch.fft.rfft(padded, size) * torch.fft.rfft(taps, size)
+    return torch.fft.irfft(product, size)[:, 2 * reach : 2 * reach + waveform.shape[1]]
+
+
+def highpass_reach(width_hz: float, sample_rate: int) -> int:
+    """Give the samples on either side that `highpass` sees: Kaiser's estimate of the length."""
+    return math.ceil((_STOP_DB - 7.95) / (4.57 * 2.0 * math.pi * width_hz / sample_rate))
+
+
+def mel_filters(
+    bins: int,
+    sample_rate: int,
+    bands: int,
+    low_hz: float,
+    high_hz: float,
+    *,
+    scale: str = "slaney",
+    norm: str | None = "slaney",
+) -> Tensor:
+    """Give the triangular filters, (F, D), that take a spectrum's F bins to D mel bands.
+
+    Args:
+        bins: F, from 0 Hz to half the sample rate.
+        sample_rate: Hz.
+        bands: D.
+        low_hz: Where the first band begins.
+        high_hz: Where the last band ends.
+        scale: "slaney" is linear up to 1 kHz, "htk" logarithmic all over.
+        norm: "slaney" gives every band the same area, None the same height.
+    """
+    # Of data, not of shapes alone: also where a network is laid out on the meta device.
+    with torch.device("cpu"):
+        return torchaudio.functional.melscale_fbanks(
+            bins, low_hz, high_hz, bands, sample_rate, norm=norm, mel_scale=scale
+        )
 
 
 def db_to_gain(level_db: float) -> float:

@@ -2,11 +2,15 @@
 
 from torch import nn
 
+from speakup.networks.ap_bwe import APBWE
 from speakup.networks.denoiser import BandMixer
+from speakup.networks.lavasr import LavaSR
 from speakup.networks.upsampler import BandExtender
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     "band-mixer": BandMixer,
     "band-extender": BandExtender,
+    "lavasr": LavaSR,
+    "ap-bwe": APBWE,
 }
 """Architecture name in a model's config.json -> class built from its hyperparameters."""

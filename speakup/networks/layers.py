@@ -51,3 +51,27 @@ class FrameBlock(nn.Module):
         mixed = self.depthwise(frames.transpose(1, 2)).transpose(1, 2)
         wide = functional.gelu(self.widen(self.norm(mixed)), approximate="tanh")
         return frames + self.scale * self.narrow(wide)
+
+
+class ConvNeXtBlock(nn.Module):
+    """Refine frames as published networks of Vocos' family do, under the names they gave.
+
+    `FrameBlock` is the same idea with a cheaper non-linearity.
+
+    Shape: (B, D, N) -> (B, D, N). A frame sees three frames on either side.
+
+    Reference: Siuzdak 2023 (arXiv 2306.00814), section 3.3.
+    """
+
+    def __init__(self, dim: int, intermediate_dim: int, layer_scale: float) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv1d(dim, dim, 7, padding=3, groups=dim)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.pwconv1 = nn.Linear(dim, intermediate_dim)
+        self.pwconv2 = nn.Linear(intermediate_dim, dim)
+        self.gamma = nn.Parameter(torch.full((dim,), layer_scale))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        mixed = self.norm(self.dwconv(frames).transpose(1, 2))
+        wide = functional.gelu(self.pwconv1(mixed))
+        return frames + (self.gamma * self.pwconv2(wide)).transpose(1, 2)

@@ -37,6 +37,9 @@ class BandExtender(nn.Module):
     Shape: waveform (B, T) and cutoff_hz (B,) -> (B, T), float32.
     """
 
+    input_rate = SAMPLE_RATE
+    output_rate = SAMPLE_RATE
+
     def __init__(
         self, *, n_fft: int = 1024, features: int = 384, expansion: int = 3, blocks: int = 6
     ) -> None:
