@@ -11,9 +11,10 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-import numpy as np
+from scipy.optimize import brentq
 
 from speakup.errors import ConfigError
+from speakup.limited import LimitedLoudness
 from speakup.meter import MOMENTARY_SECONDS, LoudnessMeter
 from speakup.truepeak import Float32, Limiter
 
@@ -32,6 +33,7 @@ MAX_GAIN_DB = 30.0
 """No plan amplifies by more than this: what is quieter than that is mostly noise."""
 
 _MAX_CORRECTION_DB = 3.0
+_CLOSE_DB = 0.05
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,8 @@ def plan_gain(
     loudness = meter.integrated_lufs()
     if math.isinf(loudness):
         return GainPlan(0.0, [_unmeasurable(meter)])
-    if target.lufs is not None:
-        wanted, unit, gain = target.lufs, "LUFS", target.lufs - loudness
-    else:
-        assert target.rms_dbfs is not None
-        wanted, unit = sum(target.rms_dbfs) / 2, "dB RMS"
-        gain = wanted - meter.rms_dbfs()
+    wanted, unit = _wanted(target)
+    gain = wanted - (meter.rms_dbfs() if target.lufs is None else loudness)
     warnings = []
     if gain > max_gain_db:
         warnings.append(
@@ -144,51 +142,50 @@ def settle_gain(
 ) -> GainPlan:
     """Correct a plan for the loudness that the limiter takes away, mostly 0.3 to 1 LU.
 
-    Where the limiter will act, the recording goes through gain and limiter, unwritten, up to
-    four times, and what is missing or too much by over 0.2 dB is added or taken back, divided by
-    how much of an added dB the limiter lets through. The sum stops at 3 dB, past which the limiting
-    would be heard, with a warning if more than 0.5 dB stay missing.
+    Where the limiter will act, the recording is read once for what its loudness will be after any
+    gain, and the gain is sought that reaches the target within 0.05 dB. Added are at most 3 dB,
+    past which the limiting would be heard, with a warning if more than 0.5 dB stay missing.
 
     Args:
         plan: What `plan_gain` gave.
         target: What it was planned for.
         meter: What it was planned from.
         read: Opens the recording anew, as blocks `(C, T)`.
+
+    Raises:
+        OutputError: the temporary folder is full or cannot be written.
     """
     overshoot = meter.true_peak_dbtp() + plan.gain_db - target.true_peak_dbtp
     if overshoot <= 0.0 or math.isinf(meter.integrated_lufs()) or plan.gain_db >= MAX_GAIN_DB:
         return plan
-    added = step = before = 0.0
-    let_through = 0.6
-    for _ in range(4):
-        trial = _limited_loudness(plan.gain_db + added, target, meter, read)
-        missing = plan_gain(trial, target).gain_db
-        if abs(missing) <= 0.2 or (missing > 0.0 and added >= _MAX_CORRECTION_DB):
-            break
-        if step != 0.0:
-            let_through = min(max((before - missing) / step, 0.3), 2.0)
-        before, step = missing, min(missing / let_through, _MAX_CORRECTION_DB - added)
-        added += step
-        missing -= step * let_through
+    most_db = plan.gain_db + _MAX_CORRECTION_DB
+    with LimitedLoudness(
+        meter.sample_rate, meter.channels, target.true_peak_dbtp, most_db, read()
+    ) as limited:
+
+        def missing_db(added_db: float) -> float:
+            wanted, _ = _wanted(target)
+            lufs, rms_dbfs = limited.after(plan.gain_db + added_db)
+            return wanted - (rms_dbfs if target.lufs is None else lufs)
+
+        if missing_db(0.0) <= _CLOSE_DB:
+            return plan
+        missing = missing_db(_MAX_CORRECTION_DB)
+        if missing < 0.0:
+            added = brentq(missing_db, 0.0, _MAX_CORRECTION_DB, xtol=_CLOSE_DB)
+            return GainPlan(plan.gain_db + added, plan.warnings)
     warnings = list(plan.warnings)
     if missing > 0.5:
         warnings.append(f"peaks are limited so much that it stays {missing:.1f} dB too quiet")
-    return GainPlan(plan.gain_db + added, warnings)
+    return GainPlan(plan.gain_db + _MAX_CORRECTION_DB, warnings)
 
 
-def _limited_loudness(
-    gain_db: float,
-    target: DeliveryTarget,
-    meter: LoudnessMeter,
-    read: Callable[[], Iterable[Float32]],
-) -> LoudnessMeter:
-    trial = LoudnessMeter(meter.sample_rate, meter.channels)
-    limiter = Limiter(meter.sample_rate, meter.channels, target.true_peak_dbtp)
-    factor = np.float32(10.0 ** (gain_db / 20.0))
-    for block in read():
-        trial.push(limiter.push(block * factor))
-    trial.push(limiter.flush())
-    return trial
+def _wanted(target: DeliveryTarget) -> tuple[float, str]:
+    """Give the level to reach and its unit; of a range of RMS, the middle."""
+    if target.lufs is not None:
+        return target.lufs, "LUFS"
+    assert target.rms_dbfs is not None
+    return sum(target.rms_dbfs) / 2, "dB RMS"
 
 
 def _unmeasurable(meter: LoudnessMeter) -> str:

@@ -23,10 +23,12 @@ from speakup.truepeak import (
 MOMENTARY_SECONDS = 0.4
 """Length of a gating block; nothing shorter can be measured."""
 
+HOPS_PER_SECOND = 10
+"""How often gating blocks begin."""
+
 _ABSOLUTE_GATE_LUFS = -70.0
 _RELATIVE_GATE_LU = -10.0
 _RANGE_GATE_LU = -20.0
-_HOPS_PER_SECOND = 10
 _MOMENTARY_HOPS = 4
 _SHORT_TERM_HOPS = 30
 _FLOOR_HOPS = 5
@@ -43,7 +45,7 @@ class LoudnessMeter:
 
     Args:
         sample_rate: In Hz, 8000 to 192000.
-        channels: In the order of WAVE and FLAC: L R C LFE Lb Rb Ls Rs; see `_channel_weights`.
+        channels: In the order of WAVE and FLAC: L R C LFE Lb Rb Ls Rs; see `channel_weights`.
 
     Reference: ITU-R BS.1770-5 Annexes 1 and 2; EBU Tech 3341 and 3342. At rates below 16 kHz
         the coefficients, which are pyloudnorm's and FFmpeg's, read up to 0.2 LU above what the
@@ -55,16 +57,14 @@ class LoudnessMeter:
             raise ValueError(f"need a rate and channels, got {sample_rate} Hz, {channels} channels")
         self.sample_rate = sample_rate
         self.channels = channels
-        self._weights = _channel_weights(channels)
-        self._sos = _k_weighting(sample_rate)
+        self._weights = channel_weights(channels)
+        self._sos = k_weighting(sample_rate)
         self._filter_state = np.zeros((len(self._sos), channels, 2))
         self._oversampler = Oversampler(annex_factor(sample_rate))
         self._recent = np.zeros((channels, Oversampler.history), np.float32)
         # One second is the shortest piece that holds whole 100 ms hops at every integer rate.
         self._reframer = Reframer(channels, sample_rate)
-        self._momentary = _EnergyHistogram()
-        self._short_term = _EnergyHistogram()
-        self._hops = np.zeros(0)
+        self._windows = HopWindows()
         self._raw_hops = np.zeros(0)
         self._quietest = math.inf
         self._square_sum = 0.0
@@ -87,15 +87,14 @@ class LoudnessMeter:
 
         Reference: ITU-R BS.1770-5 Annex 1, equations 3 to 7.
         """
-        return self._at_end()._momentary.gated_lufs(_RELATIVE_GATE_LU)
+        return self._at_end()._windows.integrated_lufs()
 
     def loudness_range(self) -> float:
         """Give the loudness range (LRA) in LU; 0 for silence and for less than 3 s.
 
         Reference: EBU Tech 3342, section 4: 10th to 95th percentile.
         """
-        low, high = self._at_end()._short_term.percentiles_lufs(_RANGE_GATE_LU, (0.10, 0.95))
-        return high - low
+        return self._at_end()._windows.loudness_range()
 
     def true_peak_dbtp(self) -> float:
         """Give the largest true peak of any channel in dBTP; -inf for silence."""
@@ -140,23 +139,16 @@ class LoudnessMeter:
         self._sample_peak = max(self._sample_peak, float(np.abs(piece).max(initial=0.0)))
         self._measure_true_peak(piece, last)
         # 100 ms hops end at floor(j * rate / 10): a second is whole at 11.025 kHz as well.
-        hops = piece.shape[1] * _HOPS_PER_SECOND // self.sample_rate
+        hops = piece.shape[1] * HOPS_PER_SECOND // self.sample_rate
         if hops == 0:
             return
-        edges = np.arange(hops + 1) * self.sample_rate // _HOPS_PER_SECOND
+        edges = np.arange(hops + 1) * self.sample_rate // HOPS_PER_SECOND
         lengths = np.diff(edges)
         weighted, self._filter_state = sosfilt(self._sos, wide, axis=-1, zi=self._filter_state)
         sums = np.add.reduceat((weighted * weighted)[:, : edges[-1]], edges[:-1], axis=-1)
         raw_sums = np.add.reduceat(squares[:, : edges[-1]], edges[:-1], axis=-1)
-        self._count_windows(self._weights @ sums / lengths, raw_sums.mean(axis=0) / lengths)
-
-    def _count_windows(self, energies: Float64, raw_energies: Float64) -> None:
-        fresh = len(energies)
-        self._hops = np.concatenate([self._hops, energies])
-        self._momentary.add(_sliding_mean(self._hops, _MOMENTARY_HOPS)[-fresh:])
-        self._short_term.add(_sliding_mean(self._hops, _SHORT_TERM_HOPS)[-fresh:])
-        self._hops = self._hops[1 - _SHORT_TERM_HOPS :]
-        self._raw_hops = np.concatenate([self._raw_hops, raw_energies])
+        self._windows.add(self._weights @ sums / lengths)
+        self._raw_hops = np.concatenate([self._raw_hops, raw_sums.mean(axis=0) / lengths])
         floors = _sliding_mean(self._raw_hops, _FLOOR_HOPS)
         self._quietest = min(self._quietest, float(floors.min(initial=math.inf)))
         self._raw_hops = self._raw_hops[1 - _FLOOR_HOPS :]
@@ -170,6 +162,34 @@ class LoudnessMeter:
         between = self._oversampler.between(signal, known)
         self._true_peak = max(known, float(between.max(initial=0.0)))
         self._recent = signal[:, signal.shape[1] - (Oversampler.history) :].copy()
+
+
+class HopWindows:
+    """Count a programme's 400 ms and 3 s windows, from the weighted energies of its 100 ms hops."""
+
+    def __init__(self) -> None:
+        self._momentary = _EnergyHistogram()
+        self._short_term = _EnergyHistogram()
+        self._hops = np.zeros(0)
+
+    def add(self, energies: Float64) -> None:
+        """Take the next hops' energies `(N,)`: mean squares, summed over the channels."""
+        fresh = len(energies)
+        if fresh == 0:
+            return
+        self._hops = np.concatenate([self._hops, energies])
+        self._momentary.add(_sliding_mean(self._hops, _MOMENTARY_HOPS)[-fresh:])
+        self._short_term.add(_sliding_mean(self._hops, _SHORT_TERM_HOPS)[-fresh:])
+        self._hops = self._hops[1 - _SHORT_TERM_HOPS :]
+
+    def integrated_lufs(self) -> float:
+        """Give the gated loudness in LUFS; -inf without a window above the absolute gate."""
+        return self._momentary.gated_lufs(_RELATIVE_GATE_LU)
+
+    def loudness_range(self) -> float:
+        """Give the 10th to the 95th percentile of the short-term loudness in LU."""
+        low, high = self._short_term.percentiles_lufs(_RANGE_GATE_LU, (0.10, 0.95))
+        return high - low
 
 
 class _EnergyHistogram:
@@ -217,7 +237,7 @@ class _EnergyHistogram:
         return self._counts * passed, self._energies * passed
 
 
-def _k_weighting(sample_rate: int) -> Float64:
+def k_weighting(sample_rate: int) -> Float64:
     """Give the two second-order sections `(2, 6)` of BS.1770-5 Annex 1, Tables 1 and 2.
 
     The parameters are those of pyloudnorm's filter class "DeMan", which at 48 kHz reproduces
@@ -232,7 +252,7 @@ def _k_weighting(sample_rate: int) -> Float64:
     return np.array([[*section.b, *section.a] for section in (shelf, high_pass)])
 
 
-def _channel_weights(channels: int) -> Float64:
+def channel_weights(channels: int) -> Float64:
     """Give the weight of each channel of a WAVE or FLAC file by its number of channels.
 
     Surrounds between 60 and 120 degrees count 1.41, the LFE nothing, all others 1: so the rear

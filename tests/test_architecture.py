@@ -24,6 +24,7 @@ LAYERS = {
     "audio": 2,
     "encode": 2,
     "loudness": 2,
+    "limited": 2,
     "meter": 2,
     "truepeak": 2,
     "encoders": 2,

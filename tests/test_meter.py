@@ -12,7 +12,7 @@ import pyloudnorm
 import pytest
 from scipy.signal import firwin, lfilter
 
-from speakup.meter import LoudnessMeter, _channel_weights, _k_weighting
+from speakup.meter import LoudnessMeter, channel_weights, k_weighting
 
 RATE = 24_000
 
@@ -75,7 +75,7 @@ def test_k_weighting_is_the_standards_at_48_khz() -> None:
     shelf = [1.53512485958697, -2.69169618940638, 1.19839281085285]
     shelf += [1.0, -1.69065929318241, 0.73248077421585]
     high_pass = [1.0, -2.0, 1.0, 1.0, -1.99004745483398, 0.99007225036621]
-    np.testing.assert_allclose(_k_weighting(48_000), [shelf, high_pass], atol=1e-9)
+    np.testing.assert_allclose(k_weighting(48_000), [shelf, high_pass], atol=1e-9)
 
 
 # EBU Tech 3341 (2023), Table 1, cases 1 to 5: integrated loudness -23 or -33, +-0.1.
@@ -171,7 +171,7 @@ def test_agrees_with_ffmpeg_and_pyloudnorm(sample_rate: int, channels: int, layo
 def test_agrees_with_a_slow_reference_written_from_the_equations() -> None:
     signal = speechlike(8.0, RATE, 2, seed=3)
     weighted = signal
-    for section in _k_weighting(RATE):
+    for section in k_weighting(RATE):
         weighted = lfilter(section[:3], section[3:], weighted, axis=-1)
     blocks = [
         (weighted[:, start : start + 2 * RATE // 5] ** 2).mean(axis=1).sum()
@@ -228,7 +228,7 @@ def test_mono_is_one_channel() -> None:
 
 @pytest.mark.parametrize("channels", range(1, 11))
 def test_channel_weights(channels: int) -> None:
-    weights = _channel_weights(channels)
+    weights = channel_weights(channels)
     assert len(weights) == channels
     if channels >= 6:
         assert weights[3] == 0.0  # LFE
@@ -270,8 +270,9 @@ def test_memory_does_not_grow() -> None:
     block = speechlike(10.0, 8_000, 1).astype(np.float32)
 
     def held() -> int:
-        histograms = (meter._momentary, meter._short_term)
-        arrays = [meter._hops, meter._raw_hops, meter._recent, meter._reframer.rest]
+        windows = meter._windows
+        histograms = (windows._momentary, windows._short_term)
+        arrays = [windows._hops, meter._raw_hops, meter._recent, meter._reframer.rest]
         arrays += [values for each in histograms for values in vars(each).values()]
         return sum(values.nbytes for values in arrays)
 
