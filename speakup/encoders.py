@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-import os
 import re
 import struct
 import tempfile
 from collections.abc import Mapping
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 import av
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 
 from speakup import __version__, ogg
 from speakup.formats import OutputFormat
+from speakup.sink import Sink
 
 _LAYOUTS = {
     1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1",
@@ -44,65 +43,13 @@ _VORBIS_KBITS = (22.5, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 250)
 _VORBIS_SAMPLES = 8192
 """libvorbis cuts its blocks by what it is given at once: always the same, for the same bytes."""
 
-_PROGRAM = f"speakup {__version__}"
+PROGRAM = f"speakup {__version__}"
 _MUXERS = {"m4a": "mp4"}
 _MUXER_OPTIONS = {
     "wav": {"rf64": "auto"},  # RF64 (EBU Tech 3306) from 4 GiB on
     "mp3": {"id3v2_version": "3"},  # what old players and Windows read
     "m4a": {"brand": "M4A "},
 }
-
-
-class Sink:
-    """An open file that keeps its first error instead of raising it.
-
-    Encoders write from inside C callbacks, out of which an exception (a full disk, Ctrl-C)
-    would be lost.
-
-    Attributes:
-        error: What went wrong first; None while all is well.
-        folder: Where the file lies.
-    """
-
-    def __init__(self, raw: io.FileIO, folder: Path) -> None:
-        self.error: BaseException | None = None
-        self.folder = folder
-        self._raw = raw
-        self._discarded = False
-
-    def write(self, data: bytes) -> int:
-        """Write all of the data, or note the error and pretend to."""
-        try:
-            rest = memoryview(data)
-            while len(rest) and self.error is None and not self._discarded:
-                rest = rest[self._raw.write(rest) :]
-        except BaseException as error:
-            self.error = self.error or error
-        return len(data)
-
-    def read(self, size: int = -1) -> bytes:
-        """Read up to `size` bytes."""
-        return self._raw.read(size) or b""
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a position; return it."""
-        return self._raw.seek(offset, whence)
-
-    def tell(self) -> int:
-        """Give the position."""
-        return self._raw.tell()
-
-    def discard(self) -> None:
-        """Write nothing more."""
-        self._discarded = True
-
-    def release(self, *, sync: bool) -> None:
-        """Close the file, written through to the disk if so wished."""
-        try:
-            if sync:
-                os.fsync(self._raw.fileno())
-        finally:
-            self._raw.close()
 
 
 class Encoder(Protocol):
@@ -123,78 +70,115 @@ class Encoder(Protocol):
         """Free everything without caring for the file."""
 
 
-class FfmpegEncoder:
-    """WAV, FLAC, MP3, Opus and M4A."""
+class AudioTrack:
+    """One audio stream of a container that FFmpeg writes, with its encoder.
 
-    def __init__(self, sink: Sink, output_format: OutputFormat, channels: int) -> None:
-        self._format = output_format
+    Args:
+        container: Opened to be written, not yet started.
+        output_format: How the track is coded.
+        channels: How many.
+        start: Where the first sample is to stand, in samples.
+    """
+
+    def __init__(
+        self, container: Any, output_format: OutputFormat, channels: int, start: int = 0
+    ) -> None:
+        self._container = container
+        self._rate = output_format.sample_rate
         self._layout = _LAYOUTS.get(channels, f"{channels} channels")
         self._numbers = {"16": "s16", "24": "s32"}.get(output_format.bit_depth or "", "flt")
-        self._position = 0
-        options = dict(_MUXER_OPTIONS.get(output_format.name, {}))
-        if output_format.name == "m4a":
-            # The edit list counts in this clock: at the sample rate it states the exact length.
-            options["movie_timescale"] = str(output_format.sample_rate)
-        muxer = _MUXERS.get(output_format.name, output_format.name)
-        self._container = av.open(sink, "w", format=muxer, options=options)
-        # No dates, random numbers or library versions: the same samples give the same bytes.
-        flags: Any = Flags.bitexact.value  # an integer, whatever the annotations say
-        self._container.flags |= flags
-        stream = self._container.add_stream(output_format.codec, rate=output_format.sample_rate)
-        self._stream = cast(AudioStream, stream)
-        self._stream.layout = self._layout
+        self._start = self._position = start
+        self.stream = cast(AudioStream, container.add_stream(output_format.codec, rate=self._rate))
+        self.stream.layout = self._layout
         if output_format.codec == "flac":
-            self._stream.format = self._numbers
+            self.stream.format = self._numbers
         if output_format.bitrate is not None:
-            self._stream.bit_rate = 1000 * output_format.bitrate
+            self.stream.bit_rate = 1000 * output_format.bitrate
 
-    def start(self, tags: Mapping[str, str], cover: bytes | None) -> None:
-        """Write the head of the file, with tags and cover picture."""
-        metadata = {name: value for name, value in tags.items() if value}
-        # M4A's own field for the program; the other formats know encoded_by.
-        name = "encoding_tool" if self._format.name == "m4a" else "encoded_by"
-        metadata[name] = _PROGRAM
-        if cover is not None and self._format.name == "opus":
-            metadata["METADATA_BLOCK_PICTURE"] = _picture_block(cover)
-        self._container.metadata.update(metadata)
-        picture = None
-        if cover is not None and self._format.name in ("mp3", "flac", "m4a"):
-            picture = self._add_cover(cover)
-        self._container.start_encoding()
-        if picture is not None:
-            self._container.mux(picture)
-
-    def _add_cover(self, cover: bytes) -> Packet[VideoStream] | None:
-        with contextlib.suppress(av.FFmpegError), av.open(io.BytesIO(cover), "r") as image:
-            source = image.streams.video[0]
-            packet = next(image.demux(source))
-            packet.stream = self._container.add_stream_from_template(source)
-            attached: Any = Disposition.attached_pic.value  # an integer, as with the flags
-            packet.stream.disposition = attached
-            packet.pts = packet.dts = 0
-            return packet
-        return None
+    @property
+    def seconds(self) -> float:
+        """Tell where the next sample is to stand."""
+        return self._position / self._rate
 
     def write(self, numbers: NDArray[Any]) -> None:
         """Append numbers of shape (C, T)."""
         # Interleaved, because PyAV reads past the plane list of 8 planes.
         interleaved = np.ascontiguousarray(numbers.T).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(interleaved, format=self._numbers, layout=self._layout)
-        frame.sample_rate = self._format.sample_rate
-        frame.time_base = Fraction(1, self._format.sample_rate)
+        frame.sample_rate = self._rate
+        frame.time_base = Fraction(1, self._rate)
         frame.pts = self._position
         self._position += numbers.shape[1]
-        self._container.mux(self._stream.encode(frame))
+        self._container.mux(self.stream.encode(frame))
+
+    def finish(self) -> None:
+        """Write what the encoder holds back."""
+        if self._position > self._start:
+            self._container.mux(self.stream.encode(None))
+
+
+class FfmpegEncoder:
+    """WAV, FLAC, MP3, Opus and M4A."""
+
+    def __init__(self, sink: Sink, output_format: OutputFormat, channels: int) -> None:
+        self._format = output_format
+        options = dict(_MUXER_OPTIONS.get(output_format.name, {}))
+        if output_format.name == "m4a":
+            # The edit list counts in this clock: at the sample rate it states the exact length.
+            options["movie_timescale"] = str(output_format.sample_rate)
+        muxer = _MUXERS.get(output_format.name, output_format.name)
+        self._container = open_container(sink, muxer, options)
+        self._track = AudioTrack(self._container, output_format, channels)
+
+    def start(self, tags: Mapping[str, str], cover: bytes | None) -> None:
+        """Write the head of the file, with tags and cover picture."""
+        metadata = {name: value for name, value in tags.items() if value}
+        # M4A's own field for the program; the other formats know encoded_by.
+        name = "encoding_tool" if self._format.name == "m4a" else "encoded_by"
+        metadata[name] = PROGRAM
+        if cover is not None and self._format.name == "opus":
+            metadata["METADATA_BLOCK_PICTURE"] = _picture_block(cover)
+        self._container.metadata.update(metadata)
+        picture = None
+        if cover is not None and self._format.name in ("mp3", "flac", "m4a"):
+            picture = _add_cover(self._container, cover)
+        self._container.start_encoding()
+        if picture is not None:
+            self._container.mux(picture)
+
+    def write(self, numbers: NDArray[Any]) -> None:
+        """Append numbers of shape (C, T)."""
+        self._track.write(numbers)
 
     def finish(self) -> None:
         """Write what is held back, and the end of the file."""
-        if self._position:
-            self._container.mux(self._stream.encode(None))
+        self._track.finish()
         self._container.close()
 
     def abandon(self) -> None:
         """Free the encoder."""
         self._container.close()
+
+
+def open_container(sink: Sink, muxer: str, options: dict[str, str]) -> Any:
+    """Open a container to be written, always the same way for the same samples."""
+    container = av.open(sink, "w", format=muxer, options=options)
+    # No dates, random numbers or library versions: the same samples give the same bytes.
+    flags: Any = Flags.bitexact.value  # an integer, whatever the annotations say
+    container.flags |= flags
+    return container
+
+
+def _add_cover(container: Any, cover: bytes) -> Packet[VideoStream] | None:
+    with contextlib.suppress(av.FFmpegError), av.open(io.BytesIO(cover), "r") as image:
+        source = image.streams.video[0]
+        packet = next(image.demux(source))
+        packet.stream = container.add_stream_from_template(source)
+        attached: Any = Disposition.attached_pic.value  # an integer, as with the flags
+        packet.stream.disposition = attached
+        packet.pts = packet.dts = 0
+        return packet
+    return None
 
 
 class VorbisEncoder:
@@ -226,7 +210,7 @@ class VorbisEncoder:
             for name, text in tags.items()
             if re.fullmatch("[ -<>-}]+", name)  # Vorbis I specification, section 5.2.2
         }
-        self._comments["ENCODED_BY"] = _PROGRAM
+        self._comments["ENCODED_BY"] = PROGRAM
         if cover is not None:
             self._comments["METADATA_BLOCK_PICTURE"] = _picture_block(cover)
 

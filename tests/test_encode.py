@@ -384,7 +384,7 @@ def test_a_disk_filling_up_is_said_and_nothing_half_written_stays(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(FailingFile, "error", lambda: OSError(errno.ENOSPC, "full"), raising=False)
-    monkeypatch.setattr("speakup.encode.io.FileIO", FailingFile)
+    monkeypatch.setattr("speakup.sink.io.FileIO", FailingFile)
     assert "disk is full" in refused(tmp_path / f"a.{name}")
     assert capfd.readouterr() == ("", "")
 
@@ -394,7 +394,7 @@ def test_an_interrupt_inside_an_encoder_is_not_lost(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(FailingFile, "error", KeyboardInterrupt, raising=False)
-    monkeypatch.setattr("speakup.encode.io.FileIO", FailingFile)
+    monkeypatch.setattr("speakup.sink.io.FileIO", FailingFile)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / f"a.{name}", noise(2, 4 * 48000, 48000), 48000)
     assert os.listdir(tmp_path) == []
