@@ -102,13 +102,20 @@ def resample(
 
 
 def resample_alike(
-    waveform: Tensor, from_rate: int, to_rate: int, *, zero_crossings: int, roll_off: float
+    waveform: Tensor,
+    from_rate: int,
+    to_rate: int,
+    *,
+    zero_crossings: int = 32,
+    roll_off: float = 0.97,
 ) -> Tensor:
     """Resample as `resample` does, to the same numbers wherever a chunk begins and on any device.
 
     Sums in float32 depend on their order, and so on a sample's place; what is left of that in
     an empty band is all that a network hears there that looks at phases.
     """
+    if from_rate == to_rate:
+        return waveform
     device = "cpu" if waveform.device.type == "mps" else waveform.device
     double = waveform.to(device, torch.float64)
     result = resample(double, from_rate, to_rate, zero_crossings=zero_crossings, roll_off=roll_off)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from speakup import dsp
+from speakup import crossover, dsp
 from speakup.config import WORKING_RATE
+from speakup.crossover import keep_own_band
 from speakup.loudness import (
     DeliveryTarget,
     GainPlan,
@@ -195,9 +196,14 @@ def super_resolve(
 ) -> NeuralStage:
     """Make the stage that synthesises what lies above a cutoff and keeps what lies under it.
 
+    A network at 44.1 kHz joins the two by itself. One at other rates gives a voice of its own
+    from 0 Hz on, of which the top alone is taken: so the recording's own band is kept up to its
+    cutoff, even where that lies above all that the network hears.
+
     Args:
-        network: Maps (B, T) at 44.1 kHz and cutoffs (B,) in Hz to (B, T); has `context_samples`
-            and `hop_length`.
+        network: Maps (B, T) at its `input_rate` and cutoffs (B,) in Hz to (B, T') at its
+            `output_rate`, T' = T * output rate / input rate; has `context_samples` and
+            `hop_length` in samples of its input. A rate it does not tell is 44.1 kHz.
         model: Its name.
         revision: Its revision.
         channels: C.
@@ -208,22 +214,30 @@ def super_resolve(
     compute = compute or Compute()
     network = network.to(compute.device)
     level = _levelling(lufs)
+    input_rate = getattr(network, "input_rate", WORKING_RATE)
+    output_rate = getattr(network, "output_rate", WORKING_RATE)
+    joins = input_rate == output_rate == WORKING_RATE
 
     def function(chunk: Tensor) -> Tensor:
-        full = chunk.to(compute.device)
+        full = chunk.to(compute.device) * level
         cutoffs = torch.full((len(full),), cutoff_hz, device=compute.device)
+        heard = dsp.resample_alike(full, WORKING_RATE, input_rate, **_edge(input_rate))
         with compute.autocast():
-            extended: Tensor = network(full * level, cutoffs)
+            extended: Tensor = network(heard, cutoffs)
+        if not joins:
+            extended = dsp.resample_alike(extended, output_rate, WORKING_RATE)
+            extended = keep_own_band(full, extended[:, : full.shape[1]], cutoff_hz)
         return extended / level
 
+    context = getattr(network, "context_samples", input_rate) * WORKING_RATE / input_rate
     return NeuralStage(
         "super-resolve",
         model,
         revision,
         function,
         channels=channels,
-        context=getattr(network, "context_samples", WORKING_RATE),
-        grid=getattr(network, "hop_length", 1),
+        context=math.ceil(context) + (0 if joins else 512 + crossover.REACH),
+        grid=_shared_grid(input_rate, output_rate, getattr(network, "hop_length", 1)),
     )
 
 
@@ -308,6 +322,27 @@ def _levelling(lufs: float) -> float:
     """Give the factor that brings a recording near the level at which networks were trained."""
     gain_db = SPEECH_LEVEL_DB - lufs if np.isfinite(lufs) else 0.0
     return dsp.db_to_gain(float(np.clip(gain_db, -_MAX_LEVELLING_DB, _MAX_LEVELLING_DB)))
+
+
+def _edge(input_rate: int) -> dict[str, Any]:
+    """Give the band edge that a network at this rate is to hear, as `dsp.resample` has it.
+
+    Networks for narrow bands learn the very edge of the resampler that made them narrow, which
+    was torchaudio's for those published.
+    """
+    if input_rate < WORKING_RATE:
+        return {"zero_crossings": 6, "roll_off": 0.99}
+    return {"zero_crossings": 32, "roll_off": 0.97}
+
+
+def _shared_grid(input_rate: int, output_rate: int, hop_length: int) -> int:
+    """Give the fewest samples at 44.1 kHz that are whole hops in and whole samples out."""
+    if input_rate == output_rate == WORKING_RATE:
+        return hop_length
+    common = math.gcd(input_rate, WORKING_RATE)
+    ours, theirs = WORKING_RATE // common, input_rate // common
+    hops = ours * hop_length // math.gcd(hop_length, theirs)
+    return math.lcm(hops, WORKING_RATE // math.gcd(output_rate, WORKING_RATE), crossover.GRID)
 
 
 def _carried_gain(low: Tensor, clean: Tensor, samples: int) -> Tensor:

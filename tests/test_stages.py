@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,12 @@ import pytest
 import torch
 from nets import Gate, Recorded, small_extender, small_mixer
 from numpy.typing import NDArray
-from sounds import noise
+from sounds import lag, noise
 
-from speakup import stages
+from speakup import dsp, stages
 from speakup.loudness import LoudnessMeter, resolve_target
+from speakup.networks.ap_bwe import APBWE
+from speakup.networks.lavasr import LavaSR
 from speakup.stages import Compute, Loudness, NeuralStage, Stage, denoise, super_resolve
 
 Waveform = NDArray[np.float32]
@@ -361,3 +363,137 @@ def test_near_silence_gains_no_more_than_the_cap() -> None:
     assert stage.gain_db == 30.0
     assert "very quiet" in stage.warnings[0]
     assert np.allclose(result, waveform * 10 ** (30 / 20), rtol=1e-5)
+
+
+# Super-resolution by networks that work at rates of their own
+
+
+class Resampled(torch.nn.Module):
+    """Give the recording as well as the output's rate can hold it, times a gain."""
+
+    context_samples = 400
+    hop_length = 80
+
+    def __init__(self, input_rate: int, output_rate: int, gain: float = 1.0) -> None:
+        super().__init__()
+        self.input_rate, self.output_rate, self.gain = input_rate, output_rate, gain
+        self.heard: list[torch.Tensor] = []
+
+    def forward(self, waveform: torch.Tensor, cutoff_hz: torch.Tensor) -> torch.Tensor:
+        self.heard.append(waveform)
+        return self.gain * dsp.resample(waveform, self.input_rate, self.output_rate)
+
+
+PUBLISHED: dict[str, Callable[[], torch.nn.Module]] = {
+    "lavasr": lambda: seeded(LavaSR, dim=16, intermediate_dim=32, num_layers=2),
+    "ap-bwe": lambda: seeded(APBWE, channels=16, layers=2),
+}
+
+
+def seeded(architecture: type[torch.nn.Module], **sizes: int) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return architecture(**sizes).eval()
+
+
+def band_limited(cutoff_hz: float, channels: int = 1, seconds: float = 2.0) -> Waveform:
+    """Give syllables of noise without anything above a cutoff."""
+    spectrum = np.fft.rfft(speech_like(channels, seconds))
+    spectrum[:, round(cutoff_hz * seconds) :] = 0.0
+    return np.fft.irfft(spectrum).astype(np.float32)
+
+
+@pytest.mark.parametrize("rates", [(16_000, 48_000), (48_000, 48_000), (24_000, 24_000)])
+@pytest.mark.parametrize("samples", [1, 2, 441, 40_001, 90_000])
+def test_networks_of_any_rate_keep_the_length(rates: tuple[int, int], samples: int) -> None:
+    waveform = band_limited(6_000.0, 2, 3.0)[:, :samples]
+    result = through(resolver(Resampled(*rates), waveform), waveform, [1, samples // 2])
+    assert result.shape == waveform.shape and result.dtype == np.float32
+    assert np.isfinite(result).all()
+
+
+def test_a_network_hears_the_recording_at_its_own_rate() -> None:
+    network = Resampled(16_000, 48_000)
+    waveform = noise(1, RATE)
+    through(resolver(network, waveform), waveform)
+    (heard,) = network.heard
+    assert heard.shape == (1, 16_000)
+    spectrum = np.abs(np.fft.rfft(heard[0].numpy()))
+    original = np.abs(np.fft.rfft(waveform[0]))[: len(spectrum)] * 16_000 / RATE
+    assert np.allclose(spectrum[200:3_000], original[200:3_000], atol=0.02 * original.max())
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize(
+    ("rates", "left_db"), [((48_000, 48_000), -55.0), ((32_000, 48_000), -40.0)]
+)
+@pytest.mark.parametrize("cutoff_hz", [3_400.0, 8_000.0, 11_000.0])
+def test_a_network_that_hears_and_gives_all_moves_nothing(
+    rates: tuple[int, int], left_db: float, cutoff_hz: float
+) -> None:
+    """Above the cutoff the result is the network's, through two resamplers and many chunks.
+
+    The edge of the published resampler, at 32 kHz, begins early and softly.
+    """
+    waveform = band_limited(12_500.0, 2)
+    network = Resampled(*rates)
+    result = through(resolver(network, waveform, cutoff_hz=cutoff_hz), waveform, [9_999] * 5)
+    assert len(network.heard) > 3
+    assert decibels(result, waveform) < left_db
+    top = np.fft.irfft(np.fft.rfft(waveform) * (np.arange(RATE + 1) > 2 * cutoff_hz + 400))
+    assert lag(result, top.astype(np.float32)) == 0
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("cutoff_hz", [3_400.0, 7_950.0, 11_000.0])
+def test_the_recordings_own_band_is_kept_whatever_the_network_does(
+    name: str, cutoff_hz: float
+) -> None:
+    """The second cutoff is the end of what a 16 kHz network hears, the third lies above it."""
+    waveform = band_limited(cutoff_hz, 1, 3.0)
+    result = through(resolver(PUBLISHED[name](), waveform, cutoff_hz=cutoff_hz), waveform)
+    part = slice(10_000, 120_000)
+    low, top = (0.0, cutoff_hz - 30.0), (cutoff_hz + 200.0, 20_000.0)
+    own = band_level(waveform, *low, part)
+    assert band_level(result - waveform, *low, part) < own - 50.0
+    assert band_level(result, *top, part) > band_level(waveform, *top, part) + 40.0
+
+
+@pytest.mark.parametrize("gain", [0.6, 1.6])
+def test_a_network_at_another_level_is_matched_where_it_meets_the_recording(gain: float) -> None:
+    waveform = band_limited(19_000.0)
+    result = through(resolver(Resampled(48_000, 48_000, gain), waveform), waveform)
+    assert decibels(result, waveform) < -45.0
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_networks_streamed_are_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waveform = band_limited(7_500.0, 1, 3.0)
+    waveform[:, 50_000:60_000] = 0.0
+    network = PUBLISHED[name]()
+    monkeypatch.setattr(stages, "_CHUNK_SECONDS", 0.1)
+    lengths = [1, 30_000, 0, 20_011]
+    streamed = through(resolver(network, waveform, cutoff_hz=7_500.0), waveform, lengths)
+    monkeypatch.setattr(stages, "_CHUNK_SECONDS", 100.0)
+    whole = through(resolver(network, waveform, cutoff_hz=7_500.0), waveform)
+    assert decibels(whole, waveform) > -30.0
+    assert decibels(streamed - waveform, whole - waveform) < -40.0
+    assert not streamed[:, 50_441:59_559].any() and not whole[:, 50_441:59_559].any()
+
+
+@pytest.mark.parametrize("rates", [(16_000, 48_000), (48_000, 48_000)])
+def test_a_click_stays_in_its_place_through_the_networks_rates(rates: tuple[int, int]) -> None:
+    click = np.zeros((1, 50_000), np.float32)
+    click[0, 20_123] = 0.5
+    result = through(resolver(Resampled(*rates), click, cutoff_hz=4_000.0), click)
+    assert np.abs(result[0]).argmax() == 20_123
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_networks_run_in_shorter_numbers(name: str, precision: str) -> None:
+    waveform = band_limited(6_000.0, 1, 1.0)
+    stage = resolver(PUBLISHED[name](), waveform, compute=Compute("cpu", precision))
+    result = through(stage, waveform)
+    assert np.isfinite(result).all() and stage.warnings == []
+    top = slice(5_000, 40_000)
+    assert band_level(result, 8_000, 16_000, top) > band_level(waveform, 8_000, 16_000, top) + 40.0
