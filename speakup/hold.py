@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,25 @@ def claim(folder: Path, key: str) -> Claim | None:
         os.close(descriptor)  # It went with its last holder, between opening and locking.
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[int]:
+    """Open a file to read and append, made if need be, while nobody else has it open like this.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    while True:
+        descriptor = os.open(path, flags, _ORDINARY)
+        try:
+            _lock(descriptor, wait=True)
+            if _is_at(descriptor, path):
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+
+
 def clear(folder: Path) -> None:
     """Remove the temporary files and claims that killed runs have left in a folder."""
     if fcntl is None:
@@ -197,13 +216,23 @@ def _lock(descriptor: int, *, wait: bool) -> bool | None:
     None stands for a file system without locks, on which nobody can tell.
     """
     if fcntl is None:
-        return None
+        return None if not wait else _lock_on_windows(descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:
         return None
+    return True
+
+
+def _lock_on_windows(descriptor: int) -> bool:
+    """Lock a byte far behind the end, which hinders nobody who reads; closing gives it back."""
+    msvcrt: Any = importlib.import_module("msvcrt")
+    os.lseek(descriptor, 1 << 30, os.SEEK_SET)
+    with contextlib.suppress(OSError):
+        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+    os.lseek(descriptor, 0, os.SEEK_SET)
     return True
 
 

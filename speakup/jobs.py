@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from speakup import audio
+from speakup.catalogue import choose_models
 from speakup.config import Config
 from speakup.errors import ConfigError, InputError, SpeakupError
+from speakup.journal import JOURNAL_FILE, outputs_above, outputs_in
+from speakup.naming import MARK, is_recording, marked_stems, output_names
 
-_MARK = "_enhanced"
-_RECORDING = re.compile(
-    r"\.(3gp|aac|ac3|aiff?|aifc|amr|ape|au|avi|caf|flac|flv|m4[abv]|mk[av]|mov|mp[234]|mpe?g|mts"
-    r"|og[agv]|opus|rf64|snd|spx|tta|w64|wave?|webm|wm[av]|wv)$",
-    re.IGNORECASE,
-)
-"""What a folder's files are taken for recordings by; files that are named need none of them."""
+_MADE_EARLIER = "an earlier run made it"
 
 
 @dataclass(frozen=True)
@@ -30,22 +26,24 @@ class Job:
     Attributes:
         source: The recording.
         target: What to write; None where `error` says why there is nothing to do.
-        makes_folder: Whether the target's folder is made where it is missing.
+        folder: The folder of outputs that the target goes into, made where it is missing, whose
+            journal tells what is done; None for a single output that is named or beside its
+            source.
         error: Why the recording cannot be had at all.
     """
 
     source: Path
     target: Path | None
-    makes_folder: bool = False
+    folder: Path | None = None
     error: SpeakupError | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs that a list of inputs comes to, and the earlier outputs that were left out."""
+    """The jobs that a list of inputs comes to, and what was left out, each with the reason."""
 
     jobs: tuple[Job, ...]
-    left_out: tuple[Path, ...] = ()
+    left_out: tuple[tuple[Path, str], ...] = ()
 
 
 def plan_jobs(
@@ -83,30 +81,25 @@ def plan_jobs(
 
     wanted = _Choice(tuple(include), tuple(exclude), recursive)
     jobs: list[Job] = []
-    left_out: list[Path] = []
-    named = {path.parent / path.stem for path in sources}
+    left_out: list[tuple[Path, str]] = []
+    named = [source for source in sources if not source.is_dir()]
+    targets = _beside(named, extension) if into is None else _inside(named, into, extension)
+    made = {stem for path in named for stem in _stems_beside(path)}
     for source in sources:
         if source.is_dir():
             jobs += _folder_jobs(source, into, extension, wanted, left_out)
-        elif _original(source) in named:
-            left_out.append(source)
+        elif source.parent / source.stem in made:
+            left_out.append((source, _MADE_EARLIER))
         else:
-            folder = source.parent if into is None else into
-            mark = _MARK if into is None else ""
-            name = f"{source.stem}{mark}{extension}"
-            jobs.append(Job(source, folder / name, makes_folder=into is not None))
+            jobs.append(Job(source, targets[source], into))
+    jobs = list(_once_each(jobs, left_out))
     _check_apart(jobs)
     return Plan(tuple(jobs), tuple(left_out))
 
 
 def planned_models(config: Config) -> list[str]:
     """Name the models that a configuration may need, in the order of their stages."""
-    names = []
-    if config.denoise and config.strength > 0.0:
-        names.append(config.denoiser_name)
-    if config.upsample != "off":
-        names.append(config.upsampler_name)
-    return names
+    return list(choose_models(config).values())
 
 
 @dataclass(frozen=True)
@@ -119,8 +112,6 @@ class _Choice:
 
     def takes(self, below: Path) -> bool:
         """Judge a file by its path below the folder."""
-        if not _RECORDING.search(below.name) or below.name.startswith("."):
-            return False
         names = (below.name, below.as_posix())
 
         def matches(patterns: tuple[str, ...]) -> bool:
@@ -162,59 +153,107 @@ def _is_folder(output: str) -> bool:
     return ends_in_slash or os.path.isdir(output) or not Path(output).suffix
 
 
-def _original(path: Path) -> Path | None:
-    """Give the path, less its extension, of what an earlier run would have made this from."""
-    stem = path.stem
-    if not stem.endswith(_MARK) or stem == _MARK:
-        return None
-    return path.with_name(stem.removesuffix(_MARK))
+def _beside(sources: Sequence[Path], extension: str) -> dict[Path, Path]:
+    """Name the output of each named file, in the file's own folder."""
+    folders: dict[Path, list[str]] = {}
+    for source in sources:
+        folders.setdefault(source.parent, []).append(source.name)
+    named = {place: output_names(names, extension, MARK) for place, names in folders.items()}
+    return {source: source.parent / named[source.parent][source.name] for source in sources}
+
+
+def _inside(sources: Sequence[Path], into: Path, extension: str) -> dict[Path, Path]:
+    """Name the output of each named file, in one folder."""
+    names = output_names([source.name for source in sources], extension)
+    return {source: into / names[source.name] for source in sources}
+
+
+def _stems_beside(path: Path) -> Iterator[Path]:
+    """Give the paths, less extension, that an earlier run may have written to beside a file."""
+    return (path.parent / stem for stem in marked_stems(path.name))
 
 
 def _folder_jobs(
-    folder: Path, into: Path | None, extension: str, wanted: _Choice, left_out: list[Path]
+    folder: Path,
+    into: Path | None,
+    extension: str,
+    wanted: _Choice,
+    left_out: list[tuple[Path, str]],
 ) -> Iterator[Job]:
     if into is None:
         named = folder if folder.name not in ("", "..") else folder.resolve()
-        into = named.with_name(f"{named.name}{_MARK}")
+        into = named.with_name(f"{named.name}{MARK}")
     count = len(left_out)
     found = 0
-    for source in _walk(folder, os.path.realpath(into), wanted, left_out):
-        found += 1
-        if isinstance(source, Job):
-            yield source
+    for here, names in _walk(folder, os.path.realpath(into), wanted, left_out):
+        if isinstance(names, Job):
+            found += 1
+            yield names
             continue
-        target = into / source.relative_to(folder)
-        yield Job(source, target.with_name(f"{source.stem}{extension}"), makes_folder=True)
+        below = here.relative_to(folder)
+        # Named with regard to all that lie there, so that the choice changes no name.
+        for name, output in sorted(output_names(names, extension).items()):
+            if wanted.takes(below / name):
+                found += 1
+                yield Job(here / name, into / below / output, into)
     if not found and len(left_out) == count:
         error = InputError("holds no recordings", folder, "Give a folder of audio files")
         yield Job(folder, None, error=error)
 
 
-def _walk(folder: Path, target: str, wanted: _Choice, left_out: list[Path]) -> Iterator[Path | Job]:
-    """Yield the recordings below a folder in order, but no outputs; what cannot be read, too."""
+def _walk(
+    folder: Path, target: str, wanted: _Choice, left_out: list[tuple[Path, str]]
+) -> Iterator[tuple[Path, list[str] | Job]]:
+    """Yield the folders below a folder in order, each with its recordings' names or its fault.
+
+    What earlier runs made is left out, and links to folders are not followed: so no link leads
+    round in a circle, or out of what was named.
+    """
     unreadable: list[OSError] = []
+    outputs = outputs_above(folder)
     for place, folders, files in os.walk(folder, onerror=unreadable.append):
         here = Path(place)
-        folders[:] = sorted(
+        within = [
             name
-            for name in folders
+            for name in sorted(folders)
             if wanted.recursive
             and not name.startswith(".")
-            and not (name.endswith(_MARK) and name.removesuffix(_MARK) in folders)
+            and not (name.endswith(MARK) and name.removesuffix(MARK) in folders)
             and os.path.realpath(here / name) != target
-        )
-        stems = {Path(name).stem for name in files if _RECORDING.search(name)}
-        for name in sorted(files):
-            if not wanted.takes((here / name).relative_to(folder)):
-                continue
-            original = _original(Path(name))
-            if original is not None and original.name in stems:
-                left_out.append(here / name)
-            else:
-                yield here / name
+        ]
+        links = [name for name in within if (here / name).is_symlink()]
+        left_out += [(here / name, "links to folders are not followed") for name in links]
+        folders[:] = [name for name in within if name not in links]
+        if JOURNAL_FILE in files:
+            outputs |= outputs_in(here)
+        recordings = sorted(filter(is_recording, files))
+        beside = {stem for name in recordings for stem in marked_stems(name)}
+        real = os.path.realpath(here)
+        made = {
+            name
+            for name in recordings
+            if Path(name).stem in beside or os.path.join(real, name) in outputs
+        }
+        left_out += [(here / name, _MADE_EARLIER) for name in recordings if name in made]
+        yield here, [name for name in recordings if name not in made]
     for error in unreadable:
         path = Path(error.filename or folder)
-        yield Job(path, None, error=InputError(f"cannot be read: {error.strerror}", path))
+        fault = InputError(f"cannot be read: {error.strerror}", path)
+        yield path, Job(path, None, error=fault)
+
+
+def _once_each(jobs: Sequence[Job], left_out: list[tuple[Path, str]]) -> Iterator[Job]:
+    """Yield the jobs, but no recording twice: not by name and in its folder, nor by a link."""
+    places = [os.path.realpath(job.source) for job in jobs]
+    first: dict[str, Job] = {}
+    placed = list(zip(places, jobs, strict=True))
+    for place, job in sorted(placed, key=lambda pair: pair[1].source.is_symlink()):
+        first.setdefault(place, job)
+    for place, job in placed:
+        if first[place] is job:
+            yield job
+        else:
+            left_out.append((job.source, f"it is the same file as {first[place].source}"))
 
 
 def _check_apart(jobs: Sequence[Job]) -> None:

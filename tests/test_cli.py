@@ -370,17 +370,19 @@ def test_progress_adds_up() -> None:
     def show(overview: Overview) -> None:
         shares.append((overview.share, overview.seconds))
 
-    tracker = Tracker(2, show)
+    tracker = Tracker({"a": 4.0, "b": 3.0, "c": 1.0}, show)
     for doing, done in (("open", 0.0), ("survey", 5.0), ("enhance", 5.0), ("write", 10.0)):
         tracker.tell("a", doing, done, None if doing == "open" else 10.0)
     tracker.end("a", 10.0)
     tracker.tell("b", "survey", 30.0, 30.0)
-    tracker.end("c", 0.0)  # failed before anything was told of it
+    tracker.end("c", 0.0, worked=False)  # failed before anything was told of it
     share = [round(share, 3) for share, _ in shares]
     assert share == sorted(share)
     assert share[0] == 0.0
-    assert share[4] == 0.5
+    assert share[4] == 0.5  # by size, not by number
     assert shares[4][1] == 10.0
+    tracker.end("b", 30.0)
+    assert shares[-1] == (1.0, 40.0)
 
 
 def test_long_work_is_told_where_there_is_no_terminal(

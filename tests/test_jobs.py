@@ -49,8 +49,8 @@ def test_an_existing_folder_is_one_whatever_its_name() -> None:
 
 
 def test_only_a_named_file_needs_its_folder() -> None:
-    assert not plan_jobs(["a.wav"], "new/b.wav").jobs[0].makes_folder
-    assert plan_jobs(["a.wav"], "new/").jobs[0].makes_folder
+    assert plan_jobs(["a.wav"], "new/b.wav").jobs[0].folder is None
+    assert plan_jobs(["a.wav"], "new/").jobs[0].folder == Path("new")
 
 
 def test_several_files_go_into_a_folder_or_stay_where_they_are() -> None:
@@ -73,10 +73,11 @@ def test_one_name_cannot_hold_several() -> None:
 
 
 def test_outputs_that_would_meet_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"twice, from a\.wav and a\.mp3"):
-        plan_jobs(["a.wav", "a.mp3"])
+    touch("x/a.wav")
+    with pytest.raises(ConfigError, match=r"twice, from x/a\.wav and y/a\.wav"):
+        plan_jobs(["x/a.wav", "y/a.wav"], "out/")
     with pytest.raises(ConfigError, match=r"x/a\.wav: is an input itself"):
-        plan_jobs(["a.mp3", "x/a.wav"], "x/")
+        plan_jobs(["y/a.mp3", "x/"], "x/")
     with pytest.raises(ConfigError, match="format is 'xyz'"):
         plan_jobs(["a.wav"], format="xyz")
 
@@ -135,11 +136,11 @@ def test_earlier_outputs_are_never_inputs() -> None:
         "rec/b_enhanced.wav",  # of nothing that is here: somebody's recording
         "rec/sub/c.wav",
     ]
-    assert plan.left_out == (Path("rec/a_enhanced.wav"),)
+    assert plan.left_out == ((Path("rec/a_enhanced.wav"), "an earlier run made it"),)
 
     plan = plan_jobs(["rec/a.m4a", "rec/a_enhanced.wav"])  # as a shell's *.* gives them
     assert pairs(plan) == [("rec/a.m4a", "rec/a_enhanced.wav")]
-    assert plan.left_out == (Path("rec/a_enhanced.wav"),)
+    assert plan.left_out == ((Path("rec/a_enhanced.wav"), "an earlier run made it"),)
     assert len(plan_jobs(["rec/a_enhanced.wav"]).jobs) == 1  # said by name, and alone
 
 

@@ -7,17 +7,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from speakup import audio, errors
-from speakup.catalogue import ModelCard, read_card, resolve
+from speakup.batch import Accounts
+from speakup.cards import ModelCard
 from speakup.cli.terminal import Terminal
 from speakup.config import Config
 from speakup.errors import InputError, SpeakupError
-from speakup.jobs import Job, planned_models
+from speakup.jobs import Job
 from speakup.loudness import resolve_target
 from speakup.result import duration
 
 
 def tell_plan(
-    jobs: Sequence[Job], config: Config, terminal: Terminal, *, overwrite: bool, as_json: bool
+    jobs: Sequence[Job],
+    config: Config,
+    terminal: Terminal,
+    *,
+    overwrite: bool,
+    resume: bool,
+    as_json: bool,
 ) -> int:
     """Say what would be done with each job; give the exit code that doing it would begin with.
 
@@ -26,8 +33,8 @@ def tell_plan(
         ConfigError: a setting cannot be used.
     """
     target = resolve_target(config.loudness, config.true_peak)
-    cards = [read_card(resolve(name, offline=config.offline)) for name in planned_models(config)]
-    steps = [_step(card, config) for card in cards]
+    accounts = Accounts(jobs, config, overwrite=overwrite, resume=resume)
+    steps = [_step(card, config) for card in accounts.cards]
     if target is not None:
         steps.append(f"loudness {target.name}, at most {target.true_peak_dbtp:g} dBTP")
     if not as_json:
@@ -37,13 +44,13 @@ def tell_plan(
     for job in jobs:
         event: dict[str, Any] = {"event": "plan", "input": str(job.source), "error": None}
         try:
-            event |= _planned(job, config, overwrite)
+            event |= _planned(job, config, accounts)
         except SpeakupError as error:
             failures.append(error)
             event |= {"output": None, "status": "fail"}
             event["error"] = {"type": type(error).__name__, "message": str(error)}
             terminal.error(error)
-        event["models"] = [_model(card) for card in cards]
+        event["models"] = [_model(card) for card in accounts.cards]
         event["loudness"] = None if target is None else target.name
         if as_json:
             terminal.result(json.dumps(event))
@@ -54,7 +61,7 @@ def tell_plan(
     return failures[0].exit_code if len(jobs) == 1 else errors.SpeakupError.exit_code
 
 
-def _planned(job: Job, config: Config, overwrite: bool) -> dict[str, Any]:
+def _planned(job: Job, config: Config, accounts: Accounts) -> dict[str, Any]:
     if job.error is not None or job.target is None:
         raise job.error or InputError("there is nothing to do", job.source)
     info = audio.probe(job.source)
@@ -68,12 +75,12 @@ def _planned(job: Job, config: Config, overwrite: bool) -> dict[str, Any]:
         sample_rate=rate,
         channels=channels,
     )
-    status = "write"
-    if job.target.exists():
-        status = "overwrite" if overwrite else "skip"
+    status = "overwrite" if job.target.exists() else "write"
+    reason = accounts.reason_to_skip(job)
     return {
         "output": str(job.target),
-        "status": status,
+        "status": status if reason is None else "skip",
+        "reason": reason,
         "seconds": info.seconds,
         "channels": channels,
         "sample_rate_in": info.sample_rate,
@@ -98,7 +105,7 @@ def _line(event: dict[str, Any]) -> str:
     depth = f"{event['bit_depth']} bit" if event["bit_depth"] else f"{event['bitrate']} kbit/s"
     length = "" if event["seconds"] is None else f"{duration(event['seconds'])}, "
     channels = {1: "mono", 2: "stereo"}.get(event["channels"], f"{event['channels']} channels")
-    notes = {"write": "", "overwrite": ", replaced", "skip": ", skipped: it exists"}
+    notes = {"write": "", "overwrite": ", replaced", "skip": f", skipped: {event['reason']}"}
     return (
         f"{event['input']} -> {event['output']} ({length}{event['format']} {depth}, "
         f"{event['sample_rate_out'] / 1000:g} kHz, {channels}{notes[event['status']]})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import traceback
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from speakup import errors
 from speakup.cli import progress
+from speakup.cli.interrupt import interruptible
 from speakup.cli.options import (
     ALL_FIELDS,
     FILES,
@@ -50,6 +52,14 @@ Overwrite = Annotated[
         "--overwrite", metavar="", help="Replace outputs that exist", rich_help_panel=FILES
     ),
 ]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--no-resume",
+        help="Heed what the journal in the folder of outputs says is finished",
+        rich_help_panel=FILES,
+    ),
+]
 Include = Annotated[
     list[str] | None,
     typer.Option(metavar="GLOB", help="Of a folder, only files that match", rich_help_panel=FILES),
@@ -80,6 +90,10 @@ DryRun = Annotated[
 ]
 
 
+_FEW = 5
+"""Up to so many files are named one by one."""
+
+
 @takes_config(*ALL_FIELDS)
 def enhance(
     inputs: Annotated[
@@ -88,6 +102,7 @@ def enhance(
     ],
     output: Output = None,
     overwrite: Overwrite = False,
+    resume: Resume = True,
     include: Include = None,
     exclude: Exclude = None,
     no_recursive: NoRecursive = False,
@@ -113,8 +128,7 @@ def enhance(
         exclude=exclude or (),
         recursive=not no_recursive,
     )
-    for path in plan.left_out:
-        terminal.say(f"{path}: left out, as an earlier run made it")
+    _tell_left_out(plan, terminal)
     if report is not None and len(plan.jobs) != 1:
         raise ConfigError(
             f"a report shows one recording, not {len(plan.jobs)}",
@@ -124,10 +138,12 @@ def enhance(
     if dry_run:
         from speakup.cli.dryrun import tell_plan
 
-        return tell_plan(plan.jobs, config, terminal, overwrite=overwrite, as_json=as_json)
+        return tell_plan(
+            plan.jobs, config, terminal, overwrite=overwrite, resume=resume, as_json=as_json
+        )
 
     run = _Run(plan, config, terminal, as_json=as_json)
-    summary = run(overwrite=overwrite, jobs=jobs)
+    summary = run(overwrite=overwrite, resume=resume, jobs=jobs)
     if report is not None and summary.failed == 0:
         from speakup.report import write_report
 
@@ -136,6 +152,19 @@ def enhance(
         write_report(job.source, job.target, report)
         terminal.say(f"report: {report}")
     return exit_code(summary.results)
+
+
+def _tell_left_out(plan: Plan, terminal: Terminal) -> None:
+    """Say what is left out and why: each file, or of many alike how many."""
+    reasons: dict[str, list[Path]] = {}
+    for path, reason in plan.left_out:
+        reasons.setdefault(reason, []).append(path)
+    for reason, paths in reasons.items():
+        if len(paths) > _FEW and not terminal.verbose:
+            terminal.say(f"{len(paths)} files are left out, each because {reason}")
+            continue
+        for path in paths:
+            terminal.say(f"{path}: left out, because {reason}")
 
 
 def exit_code(results: tuple[Result, ...]) -> int:
@@ -155,39 +184,58 @@ class _Run:
         self._terminal, self._as_json = terminal, as_json
         self._done = 0
 
-    def __call__(self, *, overwrite: bool, jobs: int | None) -> Summary:
+    def __call__(self, *, overwrite: bool, resume: bool, jobs: int | None) -> Summary:
         from speakup.batch import run_jobs
         from speakup.cli.compute import set_up
 
-        workers = set_up(self._config, files=len(self._jobs), jobs=jobs)
+        def say_interrupted() -> None:
+            done = f"{self._done} of {len(self._jobs)} files are done"
+            how = self._how_to_go_on(overwrite, resume)
+            self._terminal.error(f"interrupted: {done}. {how} goes on where it stopped")
+
         try:
-            with progress.track(self._terminal, len(self._jobs)) as tracker:
+            with (
+                interruptible(say_interrupted),
+                progress.track(self._terminal, self._sizes()) as tracker,
+            ):
+                workers = set_up(self._config, files=len(self._jobs), jobs=jobs)
 
                 def tell(job: Job, doing: str, done: float, total: float | None) -> None:
                     tracker.tell(str(job.source), doing, done, total)
 
                 def end(result: Result) -> None:
-                    tracker.end(result.input, result.seconds)
+                    tracker.end(result.input, result.seconds, worked=result.status == "ok")
                     self._tell(result)
 
                 summary = run_jobs(
                     self._jobs,
                     self._config,
                     overwrite=overwrite,
+                    resume=resume,
                     workers=workers,
                     on_result=end,
                     on_error=_show_trace,
                     progress=tell,
                 )
-        except KeyboardInterrupt:
-            how = "The same command, without --overwrite," if overwrite else "The same command"
-            self._terminal.error(
-                f"interrupted: {self._done} of {len(self._jobs)} files are done. "
-                f"{how} goes on where it stopped"
-            )
-            raise typer.Exit(130) from None
+        except KeyboardInterrupt as interruption:
+            raise typer.Exit(getattr(interruption, "exit_code", 130)) from None
         self._tell_summary(summary)
         return summary
+
+    def _sizes(self) -> dict[str, float]:
+        """Give the recordings' sizes in bytes: what is known of their lengths beforehand."""
+        sizes = {}
+        for job in self._jobs:
+            sizes[str(job.source)] = 0.0
+            with contextlib.suppress(OSError):
+                sizes[str(job.source)] = float(job.source.stat().st_size)
+        return sizes
+
+    def _how_to_go_on(self, overwrite: bool, resume: bool) -> str:
+        journals = resume and all(job.folder is not None for job in self._jobs)
+        if not overwrite or journals:
+            return "The same command"
+        return "The same command, without --overwrite,"
 
     def _tell(self, result: Result) -> None:
         self._done += 1
@@ -216,6 +264,9 @@ class _Run:
             return
         counts = {"done": summary.ok, "skipped": summary.skipped, "failed": summary.failed}
         words = [f"{count} {name}" for name, count in counts.items() if count]
+        failed = [result for result in summary.results if result.error is not None]
+        for result in failed if len(failed) < len(summary.results) else ():
+            self._terminal.say(("failed: ", "red"), (result.error or {})["message"])
         pace = f": {duration(summary.seconds)} in {duration(summary.elapsed)}"
         speed = f" ({times(summary.speed)})"
         self._terminal.say(", ".join(words), pace + speed if summary.seconds else "")
@@ -224,7 +275,7 @@ class _Run:
 def described(result: Result) -> list[str | tuple[str, str]]:
     """Say in a line what was found and done; text, or pairs of text and style."""
     if result.status == "skipped":
-        return [("skipped: its output exists, and --overwrite was not given", "yellow")]
+        return [(f"skipped: {result.output}: {'; '.join(result.warnings)}", "yellow")]
     facts = []
     if result.bandwidth_hz is None:
         facts.append("silence")

@@ -115,15 +115,23 @@ class Terminal:
         self.say("  ", ("warning: ", "yellow"), text)
 
     @contextlib.contextmanager
-    def bars(self) -> Iterator[Progress]:
-        """Show progress bars on the terminal until the end of the block, and then none."""
+    def bars(self, *, doing: bool = False) -> Iterator[Progress]:
+        """Show progress bars on the terminal until the end of the block, and then none.
+
+        Tasks have the fields `speed` and `left`, and `doing` if so wished.
+        """
         from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
         from rich.table import Column
 
         columns = (
             SpinnerColumn("line"),
             TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),
-            BarColumn(bar_width=24),
+            *(
+                [TextColumn("{task.fields[doing]}", style="dim", table_column=Column(min_width=7))]
+                if doing
+                else []
+            ),
+            BarColumn(bar_width=24 if self.console.width >= 100 else 12),
             TaskProgressColumn(),
             TextColumn("{task.fields[speed]}", justify="right", table_column=Column(min_width=5)),
             TextColumn("{task.fields[left]}", style="dim", table_column=Column(min_width=10)),

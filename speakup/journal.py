@@ -1,0 +1,274 @@
+"""What is done in a folder of outputs: an append-only file of one JSON object a line.
+
+A line is written when an output is whole and before it appears under its name, with the size and
+time that it will have there. So whatever is killed when, an output that exists is one of ours,
+and of known origin, exactly where a line describes it; a line whose output never appeared
+describes nothing, and does no harm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from speakup import __version__
+from speakup.config import Config
+from speakup.errors import ConfigError
+from speakup.hold import Claim, claim, locked
+
+JOURNAL_FILE = ".speakup-journal.jsonl"
+_VERSION = 1
+
+_NOT_IN_THE_SOUND = (
+    *("preset", "denoiser", "upsampler", "accept_license", "offline"),
+    *("device", "threads", "batch_size"),
+)
+"""Settings without a part in what comes out, or, of the models, named with their revisions."""
+
+_COARSE_NS = 10_000_000
+"""Some disks keep times in steps of 10 ms (exFAT), 1 s or 2 s (FAT): of which these are part."""
+
+Standing = Literal["missing", "finished", "outdated", "altered", "foreign"]
+"""An output is not there; made from this very input with these settings; made by an earlier run
+from what the input was, or with other settings; made by a run, and changed since; or made by
+something else, or from another recording."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One output, as it was when it was made."""
+
+    output: str
+    output_size: int
+    output_mtime_ns: int
+    input: str
+    input_size: int
+    input_mtime_ns: int
+    settings: str
+    models: list[str]
+    overwrite: bool
+
+
+class Journal:
+    """The journal of one folder of outputs, for one run.
+
+    Args:
+        folder: The folder; it need not exist yet.
+        settings: A digest of all that outputs depend on, from `settings_digest`.
+        models: The models' names and revisions.
+        overwrite: Whether this run replaces whatever is there.
+
+    Raises:
+        ConfigError: a newer version of speakup has written it.
+    """
+
+    def __init__(
+        self, folder: Path, settings: str, models: Sequence[str], *, overwrite: bool = False
+    ) -> None:
+        self.folder = folder
+        self.path = folder / JOURNAL_FILE
+        self._settings, self._models, self._overwrite = settings, list(models), overwrite
+        self._guard = threading.Lock()
+        self._identity: tuple[int, int]
+        self._lines: dict[str, list[_Line]]
+        self._forget()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what has been written since the last time, by whichever run."""
+        with self._guard:
+            self._read_on()
+
+    def standing(self, source: Path, target: Path) -> Standing:
+        """Tell what is in the place of an output."""
+        try:
+            there = target.stat()
+        except OSError:
+            return "missing"
+        lines = self._lines.get(self._below(target), [])
+        line = next((line for line in reversed(lines) if _describes(line, there)), None)
+        if line is None:
+            return "altered" if lines else "foreign"
+        with contextlib.suppress(OSError):
+            found = source.stat()
+            same = (line.input_size, line.input_mtime_ns) == (found.st_size, found.st_mtime_ns)
+            if same and line.settings == self._settings:
+                return "finished"
+        return "outdated" if line.input == self._origin(source) else "foreign"
+
+    def goes_on(self, target: Path) -> bool:
+        """Tell whether an output was made by a run like this that was broken off.
+
+        A run that overwrites everything does all again; but what it did before it was killed, it
+        need not do twice.
+        """
+        lines = self._lines.get(self._below(target), [])
+        return bool(lines) and lines[-1].overwrite
+
+    def claim(self, target: Path) -> Claim | None:
+        """Claim the work on an output; None while another run is at it.
+
+        Raises:
+            OSError: the folder takes no file.
+        """
+        return claim(self.folder, hashlib.sha256(os.fsencode(self._below(target))).hexdigest()[:24])
+
+    def record(
+        self, source: Path, state: os.stat_result, target: Path, written: os.stat_result
+    ) -> None:
+        """Note that an output is whole, before it appears.
+
+        Args:
+            source: The recording.
+            state: Its size and time when it was read.
+            target: The output.
+            written: The size and time that it has.
+
+        Raises:
+            OSError: the journal cannot be written.
+        """
+        line = _Line(
+            output=self._below(target),
+            output_size=written.st_size,
+            output_mtime_ns=written.st_mtime_ns,
+            input=self._origin(source),
+            input_size=state.st_size,
+            input_mtime_ns=state.st_mtime_ns,
+            settings=self._settings,
+            models=self._models,
+            overwrite=self._overwrite,
+        )
+        self._append({"event": "file", **dataclasses.asdict(line)})
+
+    def end(self) -> None:
+        """Note that a run is through, where that is to be known: none goes on from it.
+
+        Raises:
+            OSError: the journal cannot be written.
+        """
+        self.refresh()
+        if any(lines[-1].overwrite for lines in self._lines.values()):
+            self._append({"event": "end"})
+
+    def _read_on(self) -> None:
+        try:
+            with self.path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                if (found.st_dev, found.st_ino) != self._identity or found.st_size < self._read:
+                    self._forget()  # It is another file than the last time.
+                    self._identity = (found.st_dev, found.st_ino)
+                file.seek(self._read)
+                data = file.read()
+        except OSError:
+            return
+        whole = data[: data.rfind(b"\n") + 1]  # Behind it is what is being written, or torn off.
+        self._read += len(whole)
+        for event in _events(whole):
+            self._take(event)
+
+    def _append(self, event: dict[str, Any]) -> None:
+        with locked(self.path) as descriptor:
+            size = os.fstat(descriptor).st_size
+            text = json.dumps(event) + "\n"
+            if size == 0:
+                text = json.dumps({"event": "journal", "version": _VERSION}) + "\n" + text
+            else:
+                os.lseek(descriptor, size - 1, os.SEEK_SET)
+                if os.read(descriptor, 1) != b"\n":  # A killed run's line is torn off here.
+                    text = "\n" + text
+            rest = text.encode("ascii")
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+
+    def _forget(self) -> None:
+        self._read = 0
+        self._identity = (0, 0)
+        self._lines = {}
+
+    def _take(self, event: dict[str, Any]) -> None:
+        if event.get("event") == "journal" and event.get("version") != _VERSION:
+            raise ConfigError(
+                f"is of version {event.get('version')}, and this speakup knows {_VERSION}",
+                self.path,
+                "Update speakup, or write into another folder",
+            )
+        if event.get("event") == "end":
+            for lines in self._lines.values():
+                lines[-1] = dataclasses.replace(lines[-1], overwrite=False)
+        if event.get("event") == "file" and (line := _line(event)) is not None:
+            self._lines.setdefault(line.output, []).append(line)
+
+    def _below(self, target: Path) -> str:
+        return os.path.relpath(target, self.folder).replace(os.sep, "/")
+
+    def _origin(self, source: Path) -> str:
+        """Give a recording's path from here: it holds when both are moved together."""
+        real = os.path.realpath(source)
+        try:
+            return os.path.relpath(real, os.path.realpath(self.folder)).replace(os.sep, "/")
+        except ValueError:  # on another drive
+            return real
+
+
+def settings_digest(config: Config, models: Sequence[str]) -> str:
+    """Digest all that an output depends on but its recording: settings, models and version."""
+    settings = {
+        name: value
+        for name, value in dataclasses.asdict(config).items()
+        if name not in _NOT_IN_THE_SOUND
+    }
+    told = json.dumps([__version__, settings, list(models)], sort_keys=True, default=str)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def outputs_in(folder: Path) -> set[str]:
+    """List the outputs that a folder's journal, if it has one, tells of, by their real paths."""
+    try:
+        data = (folder / JOURNAL_FILE).read_bytes()
+    except OSError:
+        return set()
+    real = os.path.realpath(folder)
+    outputs = (event.get("output") for event in _events(data))
+    return {os.path.normpath(os.path.join(real, name)) for name in outputs if isinstance(name, str)}
+
+
+def outputs_above(folder: Path) -> set[str]:
+    """List the outputs that the journals of the folders above tell of, by their real paths."""
+    above = Path(os.path.realpath(folder)).parents
+    return {output for parent in above for output in outputs_in(parent)}
+
+
+def _events(data: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the objects of all lines that hold one; others were torn off, or are not ours."""
+    for text in data.splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            event = json.loads(text)
+            if isinstance(event, dict):
+                yield event
+
+
+def _line(event: dict[str, Any]) -> _Line | None:
+    values = {field.name: event.get(field.name) for field in dataclasses.fields(_Line)}
+    kinds = {"output": str, "input": str, "settings": str, "models": list, "overwrite": bool}
+    if all(isinstance(value, kinds.get(name, int)) for name, value in values.items()):
+        return _Line(**values)  # type: ignore[arg-type]
+    return None
+
+
+def _describes(line: _Line, there: os.stat_result) -> bool:
+    """Tell whether a file is still as it was made, as far as its disk can tell times apart."""
+    if line.output_size != there.st_size:
+        return False
+    if line.output_mtime_ns == there.st_mtime_ns:
+        return True
+    coarse = there.st_mtime_ns % _COARSE_NS == 0
+    return coarse and abs(line.output_mtime_ns - there.st_mtime_ns) <= 2_000_000_000
