@@ -48,7 +48,9 @@ class FrameBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((features,), 0.1))
 
     def forward(self, frames: Tensor) -> Tensor:
-        mixed = self.depthwise(frames.transpose(1, 2)).transpose(1, 2)
+        # Seven products a value gain nothing by a shorter format, and lose 5 dB of accuracy.
+        with torch.autocast(frames.device.type, enabled=False):
+            mixed = self.depthwise(frames.float().transpose(1, 2)).transpose(1, 2)
         wide = functional.gelu(self.widen(self.norm(mixed)), approximate="tanh")
         return frames + self.scale * self.narrow(wide)
 
