@@ -13,6 +13,7 @@ from speakup import dsp
 from speakup.networks import ARCHITECTURES, BandExtender, BandMixer
 from speakup.networks.denoiser import compress, expand
 from speakup.networks.discriminators import (
+    BandDiscriminator,
     Discriminators,
     PeriodDiscriminator,
     SpectralDiscriminator,
@@ -32,7 +33,8 @@ def run(network: nn.Module, waveform: Tensor, cutoff_hz: float = 6_000.0) -> Ten
 
 
 def test_architectures_are_found_by_name() -> None:
-    assert {"band-mixer": BandMixer, "band-extender": BandExtender} == ARCHITECTURES
+    assert ARCHITECTURES["band-mixer"] is BandMixer
+    assert ARCHITECTURES["band-extender"] is BandExtender
 
 
 @pytest.mark.parametrize("network", [small_mixer(), small_extender()], ids=["mixer", "extender"])
@@ -153,12 +155,14 @@ def test_a_frame_block_begins_near_the_identity() -> None:
 
 @pytest.mark.parametrize("samples", [2_000, 2_001])
 @pytest.mark.parametrize(
-    "judge", [SpectralDiscriminator(256, 64, 4), PeriodDiscriminator(3, 4)], ids=["stft", "period"]
+    "judge",
+    [BandDiscriminator(512, 256, 4), SpectralDiscriminator(256, 64, 4), PeriodDiscriminator(3, 4)],
+    ids=["bands", "stft", "period"],
 )
 def test_a_judge_scores_every_part_and_shows_its_features(judge: nn.Module, samples: int) -> None:
     score, features = judge(white(2, samples))
     assert len(score) == 2 and score.ndim == 3
-    assert len(features) == 4
+    assert len(features) >= 3
     assert all(torch.isfinite(feature).all() for feature in features)
 
 
@@ -174,7 +178,9 @@ def test_a_judge_of_periods_sees_its_period_alone() -> None:
 
 
 def test_judges_judge_in_every_view() -> None:
-    judges = Discriminators(spectral=[(256, 64), (512, 128)], periods=[2, 3], channels=4)
+    judges = Discriminators(
+        bands=[(512, 256)], spectral=[(256, 64), (512, 128)], periods=[2, 3], channels=4
+    )
     scores, features = judges(white(2, 3_000))
-    assert len(scores) == len(features) == 4
+    assert len(scores) == len(features) == 5
     assert all(score.dtype == torch.float32 for score in scores)

@@ -4,7 +4,10 @@ from torch import nn
 
 from speakup.networks.ap_bwe import APBWE
 from speakup.networks.denoiser import BandMixer
+from speakup.networks.dpdfnet import DPDFNet
 from speakup.networks.lavasr import LavaSR
+from speakup.networks.metricgan_plus import MetricGANPlus
+from speakup.networks.mp_senet import MPSENet
 from speakup.networks.upsampler import BandExtender
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
@@ -12,5 +15,8 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "band-extender": BandExtender,
     "lavasr": LavaSR,
     "ap-bwe": APBWE,
+    "mp-senet": MPSENet,
+    "dpdfnet": DPDFNet,
+    "metricgan-plus": MetricGANPlus,
 }
 """Architecture name in a model's config.json -> class built from its hyperparameters."""
