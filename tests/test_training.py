@@ -22,7 +22,7 @@ from speakup.catalogue import load_model
 from speakup.errors import ConfigError, ModelError, OutputError
 from speakup.networks import ARCHITECTURES
 from speakup.training import recipe as recipe_module
-from speakup.training import rooms, trainer
+from speakup.training import rooms, simulate, trainer
 from speakup.training.data import Corpus
 from speakup.training.export import export
 from speakup.training.recipe import (
@@ -269,6 +269,7 @@ def denoise_pairs(
         corpus(material, cache, "speech/*"),
         corpus(material, cache, "noise/*"),
         corpus(material, cache, "rooms/*"),
+        corpus(material, cache, "noise/*"),  # Heard as music.
         DenoiseRecipe(**(nothing | changes)),
     )
     return simulator.draw(batch, 4_800, seeded(seed), torch.device("cpu"))
@@ -327,6 +328,56 @@ def test_damage_to_the_signal_keeps_its_level(material: Path, tmp_path: Path) ->
         assert torch.allclose(dsp.rms(degraded), dsp.rms(clean), rtol=1e-2)
 
 
+def test_music_is_to_be_kept_under_a_voice_and_alone(material: Path, tmp_path: Path) -> None:
+    _, voice_alone = denoise_pairs(material, tmp_path, level_spread_db=0.0)
+    for alone in (0.0, 1.0):
+        degraded, clean = denoise_pairs(
+            material, tmp_path, music=1.0, music_alone=alone, noise=1.0, level_spread_db=0.0
+        )
+        assert torch.equal(degraded, clean)
+        assert bool((dsp.rms(clean - voice_alone) > 0.05 * LEVEL).all())
+
+
+def test_what_drops_out_is_missing_from_the_degraded_voice_alone(
+    material: Path, tmp_path: Path
+) -> None:
+    degraded, clean = denoise_pairs(material, tmp_path, dropout=1.0)
+    lost = (degraded == 0.0) & (clean != 0.0)
+    assert bool((lost.sum(1) >= 0.005 * RATE - 1).all())
+    kept = degraded != 0.0
+    assert torch.allclose(degraded[kept], clean[kept], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("coder", simulate.CODERS, ids=lambda coder: f"{coder[1]}-{coder[2]}")
+def test_a_coder_changes_a_voice_where_it_stands(
+    coder: tuple[str, str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulate, "CODERS", (coder,))
+    clean = torch.from_numpy(voice(1.0, 140.0)).float()
+    heard = simulate.coded(clean, RATE, seeded())
+    assert len(heard) == len(clean)
+    low = low_pass(clean[None], torch.tensor([3_000.0]), torch.tensor([0.1]), RATE)[0]
+    low_heard = low_pass(heard[None], torch.tensor([3_000.0]), torch.tensor([0.1]), RATE)[0]
+    change = float(dsp.rms(low_heard - low) / dsp.rms(low))
+    assert 1e-4 < change < 0.6
+    lags = torch.fft.irfft(torch.fft.rfft(low_heard, 32_768) * torch.fft.rfft(low, 32_768).conj())
+    assert int(lags.argmax()) == 0
+
+
+def test_a_larger_network_begins_where_the_smaller_one_ended(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    small = ARCHITECTURES["band-mixer"](**SMALL_MIXER)
+    large = ARCHITECTURES["band-mixer"](**(SMALL_MIXER | {"dilations": [1, 2, 4]}))
+    large.load_state_dict(small.state_dict(), strict=False)
+    grown = ARCHITECTURES["band-mixer"](**(SMALL_MIXER | {"dilations": [1, 2, 4]}))
+    grown.load_state_dict(trainer._grown(large, small.state_dict()))
+    waveform = 0.1 * torch.randn(1, 8_000)
+    with torch.inference_mode():
+        ended = small(waveform)
+        jump, step = dsp.rms(large(waveform) - ended), dsp.rms(grown(waveform) - ended)
+    assert 0.0 < float(step) < 0.2 * float(jump)
+
+
 def test_pauses_are_silent_in_the_clean_voice(material: Path, tmp_path: Path) -> None:
     _, clean = denoise_pairs(material, tmp_path, pause=1.0)
     assert bool(((clean == 0.0).sum(1) > 500).all())
@@ -338,7 +389,8 @@ def test_a_denoiser_can_do_without_recorded_noise_and_rooms(material: Path, tmp_
         corpus(material, tmp_path, "speech/*"),
         nothing,
         nothing,
-        DenoiseRecipe(noise=1.0, reverb=1.0),
+        nothing,
+        DenoiseRecipe(noise=1.0, reverb=1.0, music=1.0),
     )
     degraded, _ = simulator.draw(4, 4_800, seeded(), torch.device("cpu"))
     assert torch.isfinite(degraded).all()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from speakup import dsp
+from speakup.networks.denoiser import BandBlock, BandSplit
 
 _SLOPE = 0.2
 
@@ -78,10 +79,46 @@ class PeriodDiscriminator(nn.Module):
         return self.score(hidden)[:, 0], features
 
 
+class BandDiscriminator(nn.Module):
+    """Judge every band of every frame by what all bands around it do, with the denoiser's blocks.
+
+    Dense layers at frame rate see far more of the signal for the same computation than
+    convolutions over a spectrogram do.
+
+    Shape: (B, T) -> score (B, N, K) and the hidden features.
+    """
+
+    _DILATIONS = (1, 2, 4)
+
+    def __init__(self, n_fft: int, hop_length: int, channels: int) -> None:
+        super().__init__()
+        self.n_fft, self.hop_length = n_fft, hop_length
+        groups = [(count, width * n_fft // 512) for count, width in ((16, 4), (8, 8), (8, 16))]
+        bands = sum(count for count, _ in groups)
+        self.split = BandSplit(groups, 3, 2 * channels)
+        self.blocks = nn.ModuleList(
+            BandBlock(bands, 2 * channels, 8 * channels, dilation) for dilation in self._DILATIONS
+        )
+        self.norm = nn.LayerNorm(2 * channels)
+        self.score = nn.Linear(2 * channels, 1)
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:
+        spectrum = dsp.stft(waveform, self.n_fft, self.hop_length, root_window=False)
+        parts = torch.view_as_real(spectrum.transpose(1, 2))[:, :, :-1]
+        power = parts.square().sum(-1, keepdim=True) + 1e-6
+        bands = self.split(torch.cat([parts * power.pow(-0.35), power.pow(0.15)], dim=-1))
+        features = []
+        for block in self.blocks:
+            bands = block(bands)
+            features.append(bands)
+        return self.score(self.norm(bands))[..., 0], features
+
+
 class Discriminators(nn.Module):
     """Judge a waveform in several views at once.
 
     Args:
+        bands: (n_fft, hop_length) of each judge of bands.
         spectral: (n_fft, hop_length) of each spectral judge.
         periods: Period in samples of each waveform judge.
         channels: Width of the first layers.
@@ -90,12 +127,16 @@ class Discriminators(nn.Module):
     """
 
     def __init__(
-        self, *, spectral: list[tuple[int, int]], periods: list[int], channels: int = 16
+        self,
+        *,
+        bands: list[tuple[int, int]],
+        spectral: list[tuple[int, int]],
+        periods: list[int],
+        channels: int = 16,
     ) -> None:
         super().__init__()
-        judges: list[nn.Module] = [
-            SpectralDiscriminator(n_fft, hop_length, channels) for n_fft, hop_length in spectral
-        ]
+        judges: list[nn.Module] = [BandDiscriminator(*view, channels) for view in bands]
+        judges += [SpectralDiscriminator(*view, channels) for view in spectral]
         judges += [PeriodDiscriminator(period, channels) for period in periods]
         self.judges = nn.ModuleList(judges)
 

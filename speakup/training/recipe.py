@@ -18,12 +18,17 @@ class DataRecipe:
     speech: dict[str, float]
     noise: dict[str, float] = field(default_factory=dict)
     rooms: dict[str, float] = field(default_factory=dict)
+    music: dict[str, float] = field(default_factory=dict)
     sample_rate: int = 16_000
 
 
 @dataclass(frozen=True)
 class OptimiserRecipe:
-    """The generator's and discriminators' AdamW, and the schedule counted in steps."""
+    """The generator's and discriminators' AdamW, and the schedule counted in steps.
+
+    `judged` is how many signals of a micro-batch the quality predictor hears: each costs as much
+    as four of all the rest.
+    """
 
     steps: int
     batch: int = 8
@@ -37,6 +42,7 @@ class OptimiserRecipe:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     average: float = 0.999
+    judged: int = 1
     seed: int = 0
 
 
@@ -45,6 +51,7 @@ class AdversaryRecipe:
     """The discriminators: their views, and the step from which they take part."""
 
     from_step: int
+    bands: tuple[tuple[int, int], ...] = ()
     spectral: tuple[tuple[int, int], ...] = ()
     periods: tuple[int, ...] = ()
     channels: int = 16
@@ -62,7 +69,8 @@ class Recipe:
         losses: Loss name -> weight.
         resolutions: (n_fft, hop_length) of the spectral losses.
         simulation: Fields of the task's simulation recipe that differ from its defaults.
-        start_from: Weights to begin with: a model folder or checkpoint; None for random ones.
+        start_from: Weights to begin with: a model folder or checkpoint, whose network may have
+            fewer blocks; None for random ones.
     """
 
     name: str

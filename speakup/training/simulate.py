@@ -6,9 +6,13 @@ on. The order is that of nature: room, noise, microphone, overload, level.
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import soundfile
+import soxr
 import torch
 from torch import Tensor
 
@@ -26,6 +30,7 @@ class DenoiseRecipe:
     """How often each degradation strikes, and how hard; probabilities in [0, 1], levels in dB.
 
     `narrow` voices are limited to 3.4 to 7.9 kHz before anything else and are to be kept so.
+    `music` is heard under some voices, and alone, and is to be kept like them.
     """
 
     untouched: float = 0.06
@@ -39,18 +44,26 @@ class DenoiseRecipe:
     equaliser: float = 0.5
     band_limit: float = 0.25
     clipping: float = 0.15
+    codec: float = 0.0
+    dropout: float = 0.0
+    music: float = 0.0
+    music_alone: float = 0.3
+    music_below_db: tuple[float, float] = (3.0, 20.0)
     level_spread_db: float = 4.0
     pause: float = 0.15
 
 
 class DenoiseSimulator:
-    """Make (degraded, clean) pairs for the denoiser from a speech, a noise and a room corpus.
+    """Make (degraded, clean) pairs for the denoiser from corpora of speech, noise, rooms, music.
 
     Without recordings of noise or of rooms, all of it is synthetic.
     """
 
-    def __init__(self, speech: Corpus, noise: Corpus, rooms: Corpus, recipe: DenoiseRecipe) -> None:
-        self.speech, self.noise, self.rooms, self.recipe = speech, noise, rooms, recipe
+    def __init__(
+        self, speech: Corpus, noise: Corpus, rooms: Corpus, music: Corpus, recipe: DenoiseRecipe
+    ) -> None:
+        self.speech, self.noise, self.rooms, self.music = speech, noise, rooms, music
+        self.recipe = recipe
         self.sample_rate = speech.sample_rate
 
     def draw(
@@ -62,13 +75,19 @@ class DenoiseSimulator:
         narrow = [_chance(recipe.narrow, generator) for _ in range(batch)]
         if any(narrow):
             clean = self._narrowed(clean, narrow, generator)
-        touched = [not (_chance(recipe.untouched, generator) or alone) for alone in narrow]
+        scored = [_chance(recipe.music, generator) for _ in range(batch)]
+        if any(scored):
+            clean = self._scored(clean, scored, generator)
+        touched = [
+            not (_chance(recipe.untouched, generator) or alone or music)
+            for alone, music in zip(narrow, scored, strict=True)
+        ]
         degraded = clean.clone()
         if any(touched):
             wet, dry = self._reverberate(clean, generator)
             noisy = wet + self._noise(wet, generator)
             shaped = self._microphone(noisy, generator)
-            driven = self._overload(shaped, generator)
+            driven = self._transmit(self._overload(shaped, generator), generator)
             keep = torch.tensor(touched, device=device)[:, None]
             degraded, clean = torch.where(keep, driven, clean), torch.where(keep, dry, clean)
         spread = recipe.level_spread_db
@@ -95,6 +114,21 @@ class DenoiseSimulator:
         width = torch.empty(len(clean)).uniform_(0.005, 0.06, generator=generator)
         limited = low_pass(clean, cutoff.to(clean), width.to(clean), self.sample_rate)
         return torch.where(torch.tensor(narrow, device=clean.device)[:, None], limited, clean)
+
+    def _scored(self, clean: Tensor, scored: list[bool], generator: torch.Generator) -> Tensor:
+        """Put music under some voices or in their place: what an editor has mixed is no noise."""
+        rows = []
+        for voice, music_too in zip(clean, scored, strict=True):
+            if music_too and self.music.sources:
+                music = self.music.draw(len(voice), generator).to(voice)
+                below_db = _between(*self.recipe.music_below_db, generator)
+                music = music * (dsp.rms(voice) / dsp.rms(music).clamp_min(1e-4))
+                if _chance(self.recipe.music_alone, generator):
+                    voice = music
+                else:
+                    voice = voice + music * 10.0 ** (-below_db / 20.0)
+            rows.append(voice)
+        return torch.stack(rows)
 
     def _reverberate(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Put speech into rooms; give it wet, and dry with the colour of its direct sound."""
@@ -173,6 +207,21 @@ class DenoiseSimulator:
         driven = torch.where(torch.tensor(soft)[:, None].to(signal.device), curved, hard)
         return _as_loud(driven, signal)
 
+    def _transmit(self, signal: Tensor, generator: torch.Generator) -> Tensor:
+        """Send some signals through a coder at a low rate, and lose short stretches of some."""
+        rows = []
+        for row in signal:
+            if _chance(self.recipe.codec, generator):
+                row = coded(row, self.sample_rate, generator)
+            if _chance(self.recipe.dropout, generator):
+                row = row.clone()
+                for _ in range(1 + int(_between(0.0, 4.0, generator))):
+                    length = int(_between(0.005, 0.06, generator) * self.sample_rate)
+                    start = int(_between(0.0, max(1.0, len(row) - length), generator))
+                    row[start : start + length] = 0.0
+            rows.append(row)
+        return torch.stack(rows)
+
 
 @dataclass(frozen=True)
 class UpsampleRecipe:
@@ -244,6 +293,35 @@ def convolve(signal: Tensor, responses: list[Tensor]) -> Tensor:
     padded = 1 << (signal.shape[1] + longest - 1).bit_length()
     spectrum = torch.fft.rfft(signal, padded) * torch.fft.rfft(kernel.to(signal), padded)
     return torch.fft.irfft(spectrum, padded)[:, : signal.shape[1]]
+
+
+CODERS = (
+    ("WAV", "GSM610", 8_000),
+    ("WAV", "ULAW", 8_000),
+    ("OGG", "OPUS", 8_000),
+    ("OGG", "OPUS", 16_000),
+    ("MP3", "MPEG_LAYER_III", 16_000),
+)
+"""Container, coding and sample rate of what calls and small files are coded with."""
+
+
+def coded(signal: Tensor, sample_rate: int, generator: torch.Generator) -> Tensor:
+    """Code a signal (T,) at a low rate with a random coder and decode it, in its place, (T,)."""
+    container, coding, rate = CODERS[int(torch.randint(len(CODERS), (1,), generator=generator))]
+    effort = _between(0.85, 1.0, generator)
+    samples = signal.cpu().numpy().astype(np.float64)
+    peak = float(np.abs(samples).max(initial=0.0))
+    if peak < 1e-4:
+        return signal
+    narrow = soxr.resample(samples * (0.7 / peak), sample_rate, rate)
+    file = io.BytesIO()
+    settings = {} if container == "WAV" else {"compression_level": effort}
+    with soundfile.SoundFile(file, "w", rate, 1, coding, format=container, **settings) as writer:
+        writer.write(narrow)
+    file.seek(0)
+    heard = soxr.resample(soundfile.read(file)[0], rate, sample_rate)[: len(samples)]
+    heard = np.pad(heard, (0, len(samples) - len(heard))) * (peak / 0.7)
+    return torch.from_numpy(heard.astype(np.float32)).to(signal)
 
 
 def synthetic_noise(samples: int, sample_rate: int, generator: torch.Generator) -> Tensor:

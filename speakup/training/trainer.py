@@ -27,6 +27,7 @@ from speakup.networks.losses import (
     scale_invariant_distortion,
     spectral_losses,
 )
+from speakup.training import perception
 from speakup.training.data import Corpus
 from speakup.training.recipe import AdversaryRecipe, OptimiserRecipe, Recipe, build
 from speakup.training.simulate import (
@@ -60,6 +61,7 @@ class _State:
     optimiser: torch.optim.Optimizer
     discriminators: Discriminators | None
     discriminator_optimiser: torch.optim.Optimizer | None
+    listeners: perception.Listeners
     step: int = 0
 
     def parts(self) -> dict[str, Any]:
@@ -145,6 +147,7 @@ def build_simulator(recipe: Recipe, data_root: Path, cache: Path) -> Simulator:
             corpus(recipe.data.speech),
             corpus(recipe.data.noise),
             corpus(recipe.data.rooms),
+            corpus(recipe.data.music),
             settings,
         )
     return UpsampleSimulator(
@@ -178,7 +181,9 @@ def _build_state(recipe: Recipe, device: torch.device) -> _State:
         judges_optimiser = torch.optim.AdamW(
             judges.parameters(), lr=rates.discriminator_learning_rate, betas=(0.5, 0.9), fused=True
         )
-    return _State(generator, average, optimiser, judges, judges_optimiser)
+    heard = set(recipe.losses) & set(perception.LOSSES)
+    listeners = perception.Listeners(heard, rates.judged).to(device)
+    return _State(generator, average, optimiser, judges, judges_optimiser, listeners)
 
 
 def _build_generator(recipe: Recipe) -> nn.Module:
@@ -199,7 +204,19 @@ def _start_from(generator: nn.Module, path: Path) -> None:
         weights = load_model(str(path)).network.state_dict()
     else:
         weights = read_checkpoint(path).get("average", {})
-    _load_state(generator, weights, path)
+    _load_state(generator, _grown(generator, weights), path)
+
+
+@torch.no_grad()
+def _grown(generator: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add the blocks that a smaller network lacks, each changing next to nothing at first."""
+    known = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
+    added = {
+        name: weight * 0.1 if "_out." in name else weight
+        for name, weight in generator.state_dict().items()
+        if name.startswith("blocks.") and name.split(".")[1] not in known
+    }
+    return {**weights, **added} if known else weights
 
 
 def _load_state(part: Any, stored: dict[str, Any], path: Path) -> None:
@@ -230,9 +247,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _check_losses(recipe: Recipe) -> None:
-    unknown = sorted(set(recipe.losses) - {*_REGRESSION_LOSSES, *_ADVERSARIAL_LOSSES})
+    names = (*_REGRESSION_LOSSES, *perception.LOSSES, *_ADVERSARIAL_LOSSES)
+    unknown = sorted(set(recipe.losses) - set(names))
     if unknown:
-        known = ", ".join([*_REGRESSION_LOSSES, *_ADVERSARIAL_LOSSES])
+        known = ", ".join(names)
         raise ConfigError(f"unknown loss {', '.join(unknown)}", recipe.name, f"Known: {known}")
     if not set(recipe.losses) & set(_REGRESSION_LOSSES):
         raise ConfigError(
@@ -248,6 +266,7 @@ def _build_discriminators(
     if adversary is None:
         return None
     return Discriminators(
+        bands=list(adversary.bands),
         spectral=list(adversary.spectral),
         periods=list(adversary.periods),
         channels=adversary.channels,
@@ -266,7 +285,7 @@ def _train_step(recipe: Recipe, state: _State, batch: tuple[Tensor, ...]) -> dic
     for degraded, clean, *condition in micro:
         with torch.autocast(degraded.device.type, torch.bfloat16):
             estimate = state.generator(degraded, *condition)
-        losses = _regression_losses(recipe, estimate, clean)
+        losses = _regression_losses(recipe, estimate, clean) | state.listeners(estimate, clean)
         if adversarial:
             losses |= _adversarial_step(state, estimate, clean, share, recipe.optimiser)
         total = torch.stack(
