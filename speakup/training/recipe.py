@@ -18,8 +18,8 @@ class DataRecipe:
     speech: dict[str, float]
     noise: dict[str, float] = field(default_factory=dict)
     rooms: dict[str, float] = field(default_factory=dict)
-    music: dict[str, float] = field(default_factory=dict)
     sample_rate: int = 16_000
+    music: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
