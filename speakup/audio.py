@@ -24,9 +24,17 @@ from numpy.typing import NDArray
 from speakup.encode import AudioWriter
 from speakup.errors import InputError
 from speakup.ffmpeg import AvFile, about_the_recording, cut_short
-from speakup.formats import OutputFormat, resolve_format
+from speakup.formats import OutputFormat, resolve_format, video_extension
 
-__all__ = ["AudioInfo", "AudioWriter", "OutputFormat", "probe", "read_blocks", "resolve_format"]
+__all__ = [
+    "AudioInfo",
+    "AudioWriter",
+    "OutputFormat",
+    "kept_extension",
+    "probe",
+    "read_blocks",
+    "resolve_format",
+]
 
 Block = NDArray[np.float32]
 
@@ -46,6 +54,8 @@ class AudioInfo:
         samples: Per channel; None where only decoding can tell.
         seconds: The length; an estimate where `samples` is None; None where nothing tells.
         has_video: Whether there are moving pictures; a cover picture is none.
+        tracks: How many audio tracks; what else is said here is about one of them.
+        start: When the track begins on the clock of the pictures, in seconds; 0 without any.
         tags: Title, artist and the like under FFmpeg's names, in lower case. Tags about the
             file's encoding (encoder, replay gain, brands ...) are left out.
         cover: The cover picture as a JPEG or PNG file.
@@ -61,19 +71,25 @@ class AudioInfo:
     has_video: bool
     tags: dict[str, str]
     cover: bytes | None = field(default=None, repr=False)
+    tracks: int = 1
+    start: float = 0.0
 
 
-def probe(path: str | os.PathLike[str]) -> AudioInfo:
+def probe(path: str | os.PathLike[str], track: int | None = None) -> AudioInfo:
     """Find out what a file holds, decoding no more than its beginning.
 
+    Args:
+        path: The file.
+        track: Which of its audio tracks, from 1; None takes the main one.
+
     Raises:
-        InputError: there is no such file, it is empty, is no audio or holds none, or must not
-            be read.
+        InputError: there is no such file or track, it is empty, is no audio or holds none, or
+            must not be read.
     """
     path = _readable(path)
-    sound = _open_soundfile(path)
+    sound = _open_soundfile(path, track)
     if sound is None or next(_soundfile_blocks(sound, 1), None) is None:
-        with AvFile(path) as file:
+        with AvFile(path, track) as file:
             return _av_info(path, file)
     tags, cover, has_video = _soundfile_tags(sound), None, False
     with sound, contextlib.suppress(InputError), AvFile(path) as file:
@@ -92,6 +108,18 @@ def probe(path: str | os.PathLike[str]) -> AudioInfo:
     )
 
 
+def kept_extension(path: str | os.PathLike[str]) -> str | None:
+    """Give the extension of an output that keeps a video's pictures; None where there are none.
+
+    A name that is no video's is not opened. A video that cannot be read is taken at its name.
+    """
+    extension = video_extension(os.fspath(path))
+    if extension is not None and os.path.isfile(path):
+        with contextlib.suppress(InputError), AvFile(_readable(path)) as file:
+            return extension if file.has_video else None
+    return extension
+
+
 def _av_info(path: Path, file: AvFile) -> AudioInfo:
     cover = file.cover()
     frame = file.first_frame()
@@ -106,6 +134,8 @@ def _av_info(path: Path, file: AvFile) -> AudioInfo:
         has_video=file.has_video,
         tags=file.tags(),
         cover=cover,
+        tracks=len(file.container.streams.audio),
+        start=frame.time or 0.0 if file.has_video else 0.0,
     )
 
 
@@ -113,6 +143,7 @@ def read_blocks(
     path: str | os.PathLike[str],
     block_samples: int = 65536,
     *,
+    track: int | None = None,
     warnings: list[str] | None = None,
 ) -> Iterator[Block]:
     """Decode a file block by block, at its own rate.
@@ -124,6 +155,7 @@ def read_blocks(
     Args:
         path: The file.
         block_samples: Most samples per block and channel.
+        track: Which of its audio tracks, from 1; None takes the main one.
         warnings: Takes one line for each thing that was wrong with the file.
 
     Yields:
@@ -137,7 +169,7 @@ def read_blocks(
     notes = [] if warnings is None else warnings
     done = 0
     stopped = ""
-    sound = _open_soundfile(path)
+    sound = _open_soundfile(path, track)
     if sound is not None:
         with sound:
             for block in _soundfile_blocks(sound, block_samples):
@@ -149,7 +181,7 @@ def read_blocks(
             stopped = cut_short(done / sound.samplerate, sound.frames / sound.samplerate)
             shape = (sound.samplerate, sound.channels)
     try:
-        with AvFile(path) as file:
+        with AvFile(path, track) as file:
             if done and (file.stream.rate, file.stream.channels) != shape:
                 notes.append(stopped)
                 return
@@ -212,9 +244,9 @@ def _readable(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _open_soundfile(path: Path) -> soundfile.SoundFile | None:
+def _open_soundfile(path: Path, track: int | None) -> soundfile.SoundFile | None:
     """Open with libsndfile; None where FFmpeg is to read the file."""
-    if _is_mpeg(path):
+    if _is_mpeg(path) or track not in (None, 1):
         return None
     try:
         sound = soundfile.SoundFile(path)

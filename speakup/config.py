@@ -15,8 +15,15 @@ WORKING_RATE = 44_100
 """Sample rate in Hz between the neural stages, and of the output by default."""
 
 
-PRESETS = {"fast": {"denoiser": "speakup-denoise-16k", "upsampler": "speakup-upsample-44k"}}
-"""Preset -> the model of each neural stage."""
+PRESETS: dict[str, dict[str, dict[str, str]]] = {
+    "fast": {"": {"denoise": "speakup-denoise-16k", "upsample": "speakup-upsample-44k"}},
+    # MP-SENet takes about 2 s of a CPU's time for a second of sound, and AP-BWE 0.3 s.
+    "studio": {
+        "": {"denoise": "dpdfnet2", "upsample": "lavasr-v2"},
+        "cuda": {"denoise": "mp-senet-dns", "upsample": "ap-bwe-16k-48k"},
+    },
+}
+"""Preset -> kind of device, "" for any other -> task -> model."""
 
 
 def _setting(default: Any, help_text: str) -> Any:
@@ -31,7 +38,11 @@ class Config:
         ConfigError: a value is outside its range, or two values contradict each other.
     """
 
-    preset: Literal["fast"] = _setting("fast", "Which models: fast = bundled, needs no network")
+    preset: Literal["fast", "studio"] = _setting(
+        "fast",
+        "Which models: fast = bundled, needs no network; studio = the best published ones for "
+        "the device, fetched from the Hub once",
+    )
     denoiser: str | None = _setting(
         None, "Stage 1 model: a name, a folder, or hf://org/repo[@revision]; else the preset's"
     )
@@ -57,18 +68,24 @@ class Config:
     sample_rate: int | Literal["keep"] = _setting(WORKING_RATE, "Output rate in Hz, or keep")
     channels: Literal["keep", "mono"] = _setting("keep", "Keep the channels, or mix them to mono")
     format: str | None = _setting(
-        None, "wav, flac, mp3, ogg, opus or m4a; by default from the output's extension, else wav"
+        None,
+        "wav, flac, mp3, ogg, opus or m4a, or mp4, mov, mkv or webm for videos; by default from "
+        "the output's extension, else wav, and a video keeps its own",
     )
     bit_depth: Literal["16", "24", "32f"] | None = _setting(
         None, "Sample format of wav and flac: 16, 24 or 32f; 24 by default"
     )
     bitrate: int | None = _setting(None, "Bit rate in kbit/s for mp3, ogg, opus and m4a")
+    track: int | None = _setting(
+        None, "Which of a video's audio tracks, from 1; by default all, each as its own track"
+    )
     device: str = _setting("auto", "auto, cpu, cuda[:N] or mps")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _setting(
         "auto", "Number format of the networks"
     )
     threads: int | None = _setting(None, "CPU threads for the networks; by default by cores")
     offline: bool = _setting(False, "Make no network request")
+    accept_license: bool = _setting(False, "Also use models whose licence forbids commercial use")
 
     def __post_init__(self) -> None:
         for name in ("preset", "upsample", "channels", "bit_depth", "precision"):
@@ -87,20 +104,20 @@ class Config:
             raise ConfigError(
                 f"sample-rate is {self.sample_rate}", None, "Give 8000 to 192000 Hz, or keep"
             )
-        for name in ("threads", "bitrate"):
+        for name in ("threads", "bitrate", "track"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name.replace('_', '-')} is {value}", None, "Give 1 or more")
 
     @property
-    def denoiser_name(self) -> str:
-        """Name the stage 1 model: the one asked for, else the preset's."""
-        return self.denoiser or PRESETS[self.preset]["denoiser"]
+    def depends_on_device(self) -> bool:
+        """Tell whether the preset has other models on other devices."""
+        return len(PRESETS[self.preset]) > 1
 
-    @property
-    def upsampler_name(self) -> str:
-        """Name the stage 2 model: the one asked for, else the preset's."""
-        return self.upsampler or PRESETS[self.preset]["upsampler"]
+    def preset_models(self, device: str) -> dict[str, str]:
+        """Name the preset's model of each task on a kind of device, such as "cpu" or "cuda"."""
+        models = PRESETS[self.preset]
+        return models.get(device, models[""])
 
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {

@@ -22,6 +22,10 @@ from speakup.errors import InputError
 _MAX_PADDING = 8192
 """Most samples an encoder adds at the end; what is beyond is audio, whatever the header says."""
 
+_MAX_SILENCE_SECONDS = 3600.0
+_SILENT_SAMPLES = 4096
+_SILENT_BYTE = {"u8": b"\x80", "u8p": b"\x80"}
+
 _GUESSED_LENGTHS = ("mp3", "aac", "ac3", "eac3", "dts", "amr")
 """Where FFmpeg takes the length from the bit rate, but for MP3 that tells its encoder's delay."""
 
@@ -46,29 +50,34 @@ _NOT_ABOUT_THE_RECORDING = re.compile(
 class AvFile:
     """An audio file open in FFmpeg; a context manager.
 
+    Args:
+        path: The file.
+        track: Which of its audio tracks, from 1; None takes the one FFmpeg finds best.
+        options: Further ones for FFmpeg's demuxer.
+
     Attributes:
         container: PyAV's.
-        stream: The audio stream FFmpeg finds best.
+        stream: The audio stream.
 
     Raises:
-        InputError: FFmpeg does not know the format, or finds no audio in it.
+        InputError: FFmpeg does not know the format, or finds no audio, or not that track, in it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, track: int | None = None, *, options: dict[str, str] | None = None
+    ) -> None:
         self._path = path
         with contextlib.ExitStack() as stack:
             # An open file, because a path with a colon would be taken for a network address.
             file = stack.enter_context(path.open("rb"))
             try:
                 self.container = stack.enter_context(
-                    av.open(file, "r", options=_OPTIONS, **_ODD_TAGS)
+                    av.open(file, "r", options=_OPTIONS | (options or {}), **_ODD_TAGS)
                 )
             except (av.FFmpegError, ValueError, OSError) as error:
                 problem = "is not audio, or too damaged or incomplete to decode"
                 raise InputError(problem, path, "Check that it plays elsewhere") from error
-            stream = self.container.streams.best("audio")
-            if stream is None:
-                raise InputError("holds no audio track", path, "Give a file with sound")
+            stream = self._chosen(track)
             if not isinstance(stream, AudioStream) or stream.codec_context is None:
                 raise self._nothing()
             self.stream: AudioStream = stream
@@ -79,6 +88,17 @@ class AvFile:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _chosen(self, track: int | None) -> Any:
+        found = self.container.streams.audio
+        if not found:
+            raise InputError("holds no audio track", self._path, "Give a file with sound")
+        if track is None:
+            return self.container.streams.best("audio") or found[0]
+        if not 1 <= track <= len(found):
+            known = "1 audio track" if len(found) == 1 else f"{len(found)} audio tracks"
+            raise InputError(f"has no audio track {track}", self._path, f"It has {known}")
+        return found[track - 1]
 
     def _nothing(self) -> InputError:
         problem = "holds no audio that can be decoded"
@@ -145,7 +165,10 @@ class AvFile:
         if self.container.format.name in _GUESSED_LENGTHS and not self.stream.start_time:
             promised = None
         has_edit_list = "mp4" in self.container.format.name.split(",")
-        arrays = _interleaved_floats(first, chain([first], frames))
+        whole: Iterable[AudioFrame] = chain([first], frames)
+        if self.has_video:  # where what is missing would let the sound run ahead of the pictures
+            whole = _without_gaps(whole)
+        arrays = _interleaved_floats(first, whole)
         for array in _without_padding(arrays, promised if has_edit_list else None):
             done += array.shape[1]
             yield array
@@ -193,6 +216,36 @@ def _mended(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
     return text
+
+
+def _without_gaps(frames: Iterable[AudioFrame]) -> Iterator[AudioFrame]:
+    """Fill with silence where the frames' times say that some are missing.
+
+    Times are rounded to milliseconds in some containers, so that only what is most of a frame
+    long is a gap. What is longer than an hour is a broken clock.
+    """
+    expected: float | None = None
+    room = _MAX_SILENCE_SECONDS
+    for frame in frames:
+        length = frame.samples / frame.sample_rate
+        if frame.time is not None:
+            gap = 0.0 if expected is None else frame.time - expected
+            if max(0.75 * length, 0.01) < gap <= room:
+                room -= gap
+                yield from _silence(frame, round(gap * frame.sample_rate))
+            expected = frame.time
+        expected = None if expected is None else expected + length
+        yield frame
+
+
+def _silence(like: AudioFrame, samples: int) -> Iterator[AudioFrame]:
+    for start in range(0, samples, _SILENT_SAMPLES):
+        size = min(_SILENT_SAMPLES, samples - start)
+        frame = AudioFrame(like.format.name, like.layout.name, size)
+        frame.sample_rate = like.sample_rate
+        for plane in frame.planes:
+            plane.update(_SILENT_BYTE.get(like.format.name, b"\0") * plane.buffer_size)
+        yield frame
 
 
 def _interleaved_floats(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speakup.errors import ConfigError
@@ -14,7 +15,7 @@ class OutputFormat:
     """Say how a file is coded.
 
     Attributes:
-        name: wav, flac, mp3, ogg, opus or m4a.
+        name: wav, flac, mp3, ogg, opus, m4a, mp4, mov, mkv or webm.
         extension: The usual one, with its dot.
         codec: The encoder.
         sample_rate: The rate in Hz to write at: the one asked for, or the nearest above it
@@ -62,6 +63,32 @@ _FAMILIES = {
     ),
     "m4a": _Family((".m4a", ".m4b"), {None: "aac"}, _UP_TO_8, _AAC_RATES, 192, (8, 288)),
 }
+_FAMILIES |= {
+    "mp4": replace(_FAMILIES["m4a"], extensions=(".mp4", ".m4v")),
+    "mov": replace(_FAMILIES["m4a"], extensions=(".mov",)),
+    "mkv": replace(_FAMILIES["flac"], extensions=(".mkv", ".mka")),
+    "webm": replace(_FAMILIES["opus"], extensions=(".webm",)),
+}
+
+PICTURES = ("mp4", "mov", "mkv", "webm")
+"""Formats that hold moving pictures, and several audio tracks."""
+
+_PICTURE_EXTENSIONS = re.compile(
+    r"\.(3gp|asf|avi|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)", re.IGNORECASE
+)
+
+
+def video_extension(name: str) -> str | None:
+    """Give the extension of what a video is made into, by its name; None for other files.
+
+    A container that speakup writes is kept; what comes in another one goes into Matroska, which
+    takes nearly every kind of picture.
+    """
+    suffix = Path(name).suffix
+    if not _PICTURE_EXTENSIONS.fullmatch(suffix):
+        return None
+    kept = any(suffix.lower() in _FAMILIES[format].extensions for format in PICTURES)
+    return suffix if kept else ".mkv"
 
 
 def resolve_format(
@@ -77,9 +104,10 @@ def resolve_format(
 
     Args:
         path: The output; its extension decides where `format` is None, WAV where it has none.
-        format: wav, flac, mp3, ogg, opus or m4a.
+        format: As `OutputFormat.name`; a video container's is for its audio tracks.
         bit_depth: 16, 24 or 32f for wav and flac; None takes 24.
         bitrate: kbit/s in all for the lossy formats; None takes one fit for a voice master.
+            Matroska's tracks are FLAC, or with a bit rate Opus.
         sample_rate: The rate wanted, in Hz.
         channels: How many channels there are to write.
 
@@ -88,6 +116,8 @@ def resolve_format(
     """
     name = _format_name(path, format)
     family = _FAMILIES[name]
+    if name == "mkv" and bitrate is not None:
+        family = replace(_FAMILIES["opus"], extensions=family.extensions)
     if channels not in family.channels:
         raise ConfigError(
             f"{name} cannot carry {channels} channels", path, "Choose wav or flac, or mix to mono"
@@ -95,8 +125,8 @@ def resolve_format(
     rate = sample_rate
     if family.rates is not None:
         rate = next((known for known in family.rates if known >= rate), family.rates[-1])
-    depth = _depth(name, bit_depth, path)
-    kbits = _bitrate(name, bitrate, rate, channels, path)
+    depth = _depth(name, family, bit_depth, path)
+    kbits = _bitrate(name, family, bitrate, rate, channels, path)
     extension = path.suffix if path.suffix.lower() in family.extensions else family.extensions[0]
     return OutputFormat(name, extension, family.codecs[depth], rate, depth, kbits)
 
@@ -118,8 +148,8 @@ def _format_name(path: Path, format: str | None) -> str:
     return format
 
 
-def _depth(name: str, asked: str | None, path: Path) -> str | None:
-    known = [depth for depth in _FAMILIES[name].codecs if depth is not None]
+def _depth(name: str, family: _Family, asked: str | None, path: Path) -> str | None:
+    known = [depth for depth in family.codecs if depth is not None]
     if not known:
         if asked is not None:
             raise ConfigError(f"{name} has no bit depth", path, "Leave --bit-depth out")
@@ -129,8 +159,9 @@ def _depth(name: str, asked: str | None, path: Path) -> str | None:
     return asked or "24"
 
 
-def _bitrate(name: str, asked: int | None, rate: int, channels: int, path: Path) -> int | None:
-    family = _FAMILIES[name]
+def _bitrate(
+    name: str, family: _Family, asked: int | None, rate: int, channels: int, path: Path
+) -> int | None:
     if family.bitrate is None:
         if asked is not None:
             raise ConfigError(f"{name} is lossless and has no bit rate", path, "Leave it out")
@@ -138,7 +169,9 @@ def _bitrate(name: str, asked: int | None, rate: int, channels: int, path: Path)
     low, high = (round(limit * channels) for limit in family.per_channel)
     if name == "mp3":  # ISO/IEC 11172-3 and 13818-3, layer III; MPEG-2.5 below 16 kHz
         low, high = (32, 320) if rate >= 32000 else (8, 160) if rate >= 16000 else (8, 64)
-    elif name == "m4a":  # ISO/IEC 14496-3: at most 6144 bits per channel in 1024 samples
+    elif (
+        family.codecs.get(None) == "aac"
+    ):  # ISO/IEC 14496-3: at most 6144 bits per channel in 1024 samples
         high = int(6.144 * rate / 1024) * channels
     if asked is None:
         wanted = max(family.bitrate, family.bitrate * channels // 2)

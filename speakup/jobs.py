@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -55,13 +56,13 @@ def plan_jobs(
     exclude: Sequence[str] = (),
     recursive: bool = True,
 ) -> Plan:
-    """Find the recordings and name their outputs, without opening any.
+    """Find the recordings and name their outputs; only what may be a video is looked into.
 
     Args:
         inputs: Files, folders and glob patterns; what does not exist becomes a job that fails.
         output: A file's name for one recording; a folder (it exists, ends in a slash or has no
             extension) for any number; None puts outputs beside their sources.
-        format: wav, flac, mp3, ogg, opus or m4a; None takes the output's extension, or wav.
+        format: As `Config.format`; None takes the output's extension, a video's own, or wav.
         include: Patterns of which a folder's file must match one, in its name or its path below
             the folder.
         exclude: Patterns of which it must match none.
@@ -72,7 +73,7 @@ def plan_jobs(
     """
     sources = list(_expanded([os.fspath(item) for item in inputs]))
     into = None if output is None else Path(output)
-    extension = _extension(format)
+    extension = _extensions(format)
     if output is not None and into is not None and not _is_folder(os.fspath(output)):
         if len(sources) == 1 and not sources[0].is_dir():
             return Plan((Job(sources[0], into),))
@@ -127,7 +128,7 @@ def _expanded(inputs: Sequence[str]) -> Iterator[Path]:
         if not item:
             raise ConfigError("an input's name is empty", None, "Give a file or a folder")
         if item == "-":
-            raise ConfigError("standard input cannot be read yet", "-", "Give a file")
+            raise ConfigError("is standard input, which is enhanced alone", item, "Give a file")
         found = [item]
         if glob.has_magic(item) and not os.path.lexists(item):
             found = sorted(glob.glob(item, recursive=True)) or [item]
@@ -138,33 +139,46 @@ def _expanded(inputs: Sequence[str]) -> Iterator[Path]:
                 yield Path(name)
 
 
-def _extension(format: str | None) -> str:
-    """Give the extension of a format; of WAV where none is asked for."""
+_Extensions = Callable[[Path], str]
+"""Gives the extension of a recording's output."""
+
+
+def _extensions(format: str | None) -> _Extensions:
+    """Decide on outputs' extensions: the format's, or a video's own, or else WAV's."""
     asked = audio.resolve_format(
         Path("output"), format=format, bit_depth=None, bitrate=None, sample_rate=48_000, channels=1
     )
-    return asked.extension
+    if format is not None:
+        return lambda source: asked.extension
+    return functools.cache(lambda source: audio.kept_extension(source) or asked.extension)
+
+
+def _in(folder: Path, extension: _Extensions) -> Callable[[str], str]:
+    return lambda name: extension(folder / name)
 
 
 def _is_folder(output: str) -> bool:
     if output == "-":
-        raise ConfigError("standard output cannot be written yet", "-", "Name a file")
+        raise ConfigError("is standard output, which takes one recording", output, "Name a file")
     ends_in_slash = output.endswith(("/", os.sep))
     return ends_in_slash or os.path.isdir(output) or not Path(output).suffix
 
 
-def _beside(sources: Sequence[Path], extension: str) -> dict[Path, Path]:
+def _beside(sources: Sequence[Path], extension: _Extensions) -> dict[Path, Path]:
     """Name the output of each named file, in the file's own folder."""
     folders: dict[Path, list[str]] = {}
     for source in sources:
         folders.setdefault(source.parent, []).append(source.name)
-    named = {place: output_names(names, extension, MARK) for place, names in folders.items()}
+    named = {
+        place: output_names(names, _in(place, extension), MARK) for place, names in folders.items()
+    }
     return {source: source.parent / named[source.parent][source.name] for source in sources}
 
 
-def _inside(sources: Sequence[Path], into: Path, extension: str) -> dict[Path, Path]:
+def _inside(sources: Sequence[Path], into: Path, extension: _Extensions) -> dict[Path, Path]:
     """Name the output of each named file, in one folder."""
-    names = output_names([source.name for source in sources], extension)
+    places = {source.name: source for source in sources}
+    names = output_names(places, lambda name: extension(places[name]))
     return {source: into / names[source.name] for source in sources}
 
 
@@ -176,7 +190,7 @@ def _stems_beside(path: Path) -> Iterator[Path]:
 def _folder_jobs(
     folder: Path,
     into: Path | None,
-    extension: str,
+    extension: _Extensions,
     wanted: _Choice,
     left_out: list[tuple[Path, str]],
 ) -> Iterator[Job]:
@@ -192,7 +206,8 @@ def _folder_jobs(
             continue
         below = here.relative_to(folder)
         # Named with regard to all that lie there, so that the choice changes no name.
-        for name, output in sorted(output_names(names, extension).items()):
+        outputs = output_names(names, _in(here, extension))
+        for name, output in sorted(outputs.items()):
             if wanted.takes(below / name):
                 found += 1
                 yield Job(here / name, into / below / output, into)

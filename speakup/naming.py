@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import PurePath
 
 MARK = "_enhanced"
@@ -31,7 +31,9 @@ def is_recording(name: str) -> bool:
     return _RECORDING.search(name) is not None and not name.startswith(".")
 
 
-def output_names(names: Iterable[str], extension: str, mark: str = "") -> dict[str, str]:
+def output_names(
+    names: Iterable[str], extension: str | Callable[[str], str], mark: str = ""
+) -> dict[str, str]:
     """Give each of a folder's recordings the name of its output; no two get the same.
 
     `a.mp3` becomes `a.wav`. Where `a.wav` is there as well, that one has the name, and `a.mp3`
@@ -40,26 +42,32 @@ def output_names(names: Iterable[str], extension: str, mark: str = "") -> dict[s
 
     Args:
         names: The recordings' names, in any order.
-        extension: Of the outputs, with its dot.
+        extension: Of the outputs, with its dot; or what gives it for a recording's name.
         mark: What goes between name and extension.
     """
-    plain = {name: _fitted(PurePath(name).stem, mark, extension) for name in names}
+    given_extension = {
+        name: extension if isinstance(extension, str) else extension(name) for name in names
+    }
+    plain = {
+        name: _fitted(PurePath(name).stem, mark, suffix) for name, suffix in given_extension.items()
+    }
     wanted = Counter(map(_same, plain.values()))
 
     def stays(name: str) -> bool:
-        return PurePath(name).suffix.lower() == extension
+        return PurePath(name).suffix.lower() == given_extension[name].lower()
 
     given: dict[str, str] = {}
     taken: set[str] = set()
     for name in sorted(plain, key=lambda name: (not stays(name), name)):
-        choices = [_fitted(name, mark, extension)]
+        suffix = given_extension[name]
+        choices = [_fitted(name, mark, suffix)]
         if stays(name) or wanted[_same(plain[name])] == 1:
             choices.insert(0, plain[name])
         number = 2
         while _same(choices[0]) in taken:
             choices.pop(0)
             if not choices:
-                choices.append(_fitted(name, f" ({number}){mark}", extension))
+                choices.append(_fitted(name, f" ({number}){mark}", suffix))
                 number += 1
         given[name] = choices[0]
         taken.add(_same(choices[0]))

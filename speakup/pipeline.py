@@ -20,12 +20,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from speakup import audio
-from speakup.catalogue import LoadedModel, load_model
+from speakup.audio import AudioWriter
+from speakup.catalogue import LoadedModel, choose_models, load_model
 from speakup.chain import KeepOne, Link, Repeat, TimedStage, flow
 from speakup.config import WORKING_RATE, Config
 from speakup.errors import ConfigError, InputError, ModelError, OutputError
 from speakup.hold import unchanged
 from speakup.loudness import LoudnessMeter, resolve_target
+from speakup.outputs import PlannedTrack, open_writer, plan_tracks
+from speakup.remux import VideoWriter
 from speakup.result import Result
 from speakup.spool import Spool
 from speakup.stages import DENOISER_RATE, Compute, Loudness, Stage, denoise, super_resolve
@@ -137,50 +140,46 @@ class Pipeline:
         started = time.perf_counter()
         source, target = Path(source), Path(target)
         settle = unchanged(source, when_whole)
-        info = audio.probe(source)
+        notes: list[str] = []
+        tracks = plan_tracks(source, target, self.config, notes)
         if _is_there(target, source) and not overwrite:
             return Result(str(source), str(target), "skipped", warnings=("output exists",))
         tell = progress or (lambda doing, done, total: None)
-        mono = self.config.channels == "mono"
-        rate, channels = info.sample_rate, 1 if mono else info.channels
-        output_format = audio.resolve_format(
-            target,
-            format=self.config.format,
-            bit_depth=self.config.bit_depth,
-            bitrate=self.config.bitrate,
-            sample_rate=self.output_rate(rate),
-            channels=channels,
-        )
-
-        notes: list[str] = []
-        rate_out = output_format.sample_rate
-        meter = LoudnessMeter(rate_out, channels)
+        done: list[_Done] = []
         # Opened first: what cannot be written is known before the work is done.
-        with audio.AudioWriter(
-            target,
-            rate_out,
-            channels,
-            output_format,
-            tags=info.tags,
-            cover=info.cover,
-            when_whole=settle,
-        ) as writer:
-            blocks = prepared(audio.read_blocks(source, warnings=notes), mono=mono)
-            with contextlib.closing(ahead(blocks)) as decoded:
-                found = survey(_told(decoded, rate, info.seconds, "survey", tell), rate, channels)
-            if found.samples == 0:
-                raise InputError("holds no audio samples", source)
-            seconds = found.samples / rate
-            chain = self._chain(found, rate_out)
-            blocks = prepared(audio.read_blocks(source), mono=mono)
-            restored = flow(_told(blocks, rate, seconds, "enhance", tell), chain)
-            with contextlib.closing(restored):
-                for block in _told(restored, rate_out, seconds, "write", tell):
-                    meter.push(block)
-                    writer.write(block)
+        with open_writer(source, target, tracks, settle) as writer:
+            for track in tracks:
+                if done and isinstance(writer, VideoWriter):
+                    writer.next_track()
+                done.append(self._run_track(source, track, writer, tell))
+        if isinstance(writer, VideoWriter):
+            notes += writer.warnings
         if writer.clipped_samples:
             notes.append(f"{writer.clipped_samples} samples beyond full scale were cut down")
-        return _result(source, target, found, chain, meter, notes, time.perf_counter() - started)
+        return _result(source, target, done, notes, time.perf_counter() - started)
+
+    def _run_track(
+        self, source: Path, track: PlannedTrack, writer: AudioWriter | VideoWriter, tell: Progress
+    ) -> _Done:
+        notes: list[str] = []
+        mono = self.config.channels == "mono"
+        rate, rate_out = track.info.sample_rate, track.output_format.sample_rate
+        meter = LoudnessMeter(rate_out, track.channels)
+        blocks = audio.read_blocks(source, track=track.number, warnings=notes)
+        with contextlib.closing(ahead(prepared(blocks, mono=mono))) as decoded:
+            told = _told(decoded, rate, track.info.seconds, "survey", tell)
+            found = survey(told, rate, track.channels)
+        if found.samples == 0:
+            raise InputError("holds no audio samples", source)
+        seconds = found.samples / rate
+        chain = self._chain(found, rate_out)
+        blocks = prepared(audio.read_blocks(source, track=track.number), mono=mono)
+        restored = flow(_told(blocks, rate, seconds, "enhance", tell), chain)
+        with contextlib.closing(restored):
+            for block in _told(restored, rate_out, seconds, "write", tell):
+                meter.push(block)
+                writer.write(block)
+        return _Done(found, chain, meter, notes)
 
     def output_rate(self, sample_rate: int) -> int:
         """Give the rate in Hz of what comes out for a source of this rate."""
@@ -220,7 +219,7 @@ class Pipeline:
         return chain
 
     def _make_denoise(self, found: Survey) -> Stage:
-        model = self._model(self.config.denoiser_name, "denoise", DENOISER_RATE)
+        model = self._model("denoise")
         return denoise(
             model.network,
             model.card.name,
@@ -238,7 +237,7 @@ class Pipeline:
             cutoff_hz = min(cutoff_hz, PLAIN_CUTOFF_HZ)
         elif cutoff_hz >= FULL_BANDWIDTH_HZ:
             return None
-        model = self._model(self.config.upsampler_name, "upsample", WORKING_RATE)
+        model = self._model("upsample")
         return super_resolve(
             model.network,
             model.card.name,
@@ -249,17 +248,25 @@ class Pipeline:
             compute=self._compute,
         )
 
-    def _model(self, name: str, task: str, sample_rate: int) -> LoadedModel:
+    def _model(self, task: str) -> LoadedModel:
+        name = choose_models(self.config)[task]
         if name not in self._models:
-            self._models[name] = load_model(name, offline=self.config.offline)
-        card = self._models[name].card
-        if (card.task, card.sample_rate) != (task, sample_rate):
+            config = self.config
+            self._models[name] = load_model(
+                name, offline=config.offline, accept_license=config.accept_license
+            )
+        model = self._models[name]
+        made_for, rate = model.card.task, model.card.sample_rate
+        wanted = DENOISER_RATE
+        if task == "upsample":
+            wanted = getattr(model.network, "output_rate", WORKING_RATE)
+        if (made_for, rate) != (task, wanted):
             raise ModelError(
-                f"is made to {card.task} at {card.sample_rate} Hz, not to {task} at {sample_rate}",
+                f"is made to {made_for} at {rate} Hz, not to {task} at {wanted}",
                 name,
                 "Choose another model for this stage",
             )
-        return self._models[name]
+        return model
 
 
 def enhance(
@@ -275,7 +282,8 @@ def enhance(
 
     Args:
         source: Any audio or video file that can be decoded.
-        target: The file to write; None writes `<name>_enhanced.wav` beside the source.
+        target: The file to write; None writes `<name>_enhanced.wav` beside the source, or for
+            a video `<name>_enhanced` with its own extension.
         config: What to do; None makes a podcast master.
         device: "auto", "cpu", "cuda[:N]" or "mps"; what the configuration says comes first.
         overwrite: Replace a target that exists; else it is kept and reported as skipped.
@@ -288,8 +296,8 @@ def enhance(
     if config.device == "auto":
         config = dataclasses.replace(config, device=device)
     if target is None:
-        extension = f".{config.format}" if config.format else ".wav"
-        target = Path(source).with_name(f"{Path(source).stem}_enhanced{extension}")
+        extension = f".{config.format}" if config.format else audio.kept_extension(source)
+        target = Path(source).with_name(f"{Path(source).stem}_enhanced{extension or '.wav'}")
     return Pipeline(config).run(source, target, overwrite=overwrite, progress=progress)
 
 
@@ -327,15 +335,31 @@ def _is_there(target: Path, source: Path) -> bool:
     return True
 
 
+@dataclasses.dataclass(frozen=True)
+class _Done:
+    """What became of one track."""
+
+    found: Survey
+    chain: Sequence[Link]
+    meter: LoudnessMeter
+    notes: list[str]
+
+    def warnings(self) -> list[str]:
+        timed = [link for link in self.chain if isinstance(link, TimedStage)]
+        ours = [warning for link in timed for warning in link.warnings]
+        return [*self.notes, *self.found.warnings, *ours]
+
+
 def _result(
-    source: Path,
-    target: Path,
-    found: Survey,
-    chain: Sequence[Link],
-    meter: LoudnessMeter,
-    notes: list[str],
-    elapsed: float,
+    source: Path, target: Path, done: Sequence[_Done], notes: list[str], elapsed: float
 ) -> Result:
+    """Give the figures of the first track, and the warnings of all."""
+    found, chain, meter = done[0].found, done[0].chain, done[0].meter
+    named = [
+        f"audio track {number}: {warning}" if len(done) > 1 else warning
+        for number, one in enumerate(done, 1)
+        for warning in one.warnings()
+    ]
     timed = [link for link in chain if isinstance(link, TimedStage)]
     seconds = found.samples / found.sample_rate
     return Result(
@@ -354,11 +378,7 @@ def _result(
         true_peak_dbtp=meter.true_peak_dbtp(),
         gain_db=sum(getattr(link.stage, "gain_db", 0.0) for link in timed),
         stages=tuple(link.report() for link in timed),
-        warnings=(
-            *notes,
-            *found.warnings,
-            *(warning for link in timed for warning in link.warnings),
-        ),
+        warnings=(*named, *notes),
     )
 
 

@@ -76,6 +76,7 @@ _SHOWN = {
     "format": ("NAME", OUTPUT),
     "bit_depth": (None, OUTPUT),
     "bitrate": ("KBIT/S", OUTPUT),
+    "track": ("N", OUTPUT),
     "device": ("NAME", COMPUTE),
     "precision": (None, COMPUTE),
     "threads": ("N", COMPUTE),
