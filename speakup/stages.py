@@ -5,7 +5,6 @@ A stage is anything that meets the `Stage` protocol; users pass their own.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from speakup import crossover, dsp
+from speakup.batching import Compute as Compute
+from speakup.batching import SharedNetwork
 from speakup.config import WORKING_RATE
 from speakup.crossover import keep_own_band
 from speakup.loudness import (
@@ -84,7 +85,8 @@ class NeuralStage:
         name: What reports call it.
         model: The model's name.
         revision: The model's revision.
-        function: Maps (B, T) to (B, T) at 44.1 kHz.
+        function: Maps (B, T) to (B, T) at 44.1 kHz, both on the network's device.
+        network: What the function runs.
         channels: C.
         context: Samples the function depends on, on either side.
         grid: Samples between the function's frames.
@@ -100,6 +102,7 @@ class NeuralStage:
         model: str,
         revision: str,
         function: Callable[[Tensor], Tensor],
+        network: SharedNetwork,
         *,
         channels: int,
         context: int,
@@ -107,12 +110,14 @@ class NeuralStage:
     ) -> None:
         self.name, self.model, self.revision = name, model, revision
         self.warnings: list[str] = []
+        self._function, self._network = function, network
         self._chunks = ChunkedModel(
-            lambda chunk: _silence_kept(function(chunk), chunk),
+            self._compute,
             channels=channels,
             chunk=int(_CHUNK_SECONDS * WORKING_RATE),
             context=context,
             grid=grid,
+            ahead=network.ahead,
         )
 
     def push(self, block: Block) -> Block:
@@ -125,6 +130,24 @@ class NeuralStage:
                 f"{self.name}: {self._chunks.fallbacks} chunks of about {_CHUNK_SECONDS:g} s came "
                 "out of the model as no numbers and were left as they were"
             )
+        if self._network.moved:
+            self.warnings.append(
+                f"{self.name}: the device's memory was too small even for one chunk of "
+                f"{_CHUNK_SECONDS:g} s, so the CPU went on, more slowly"
+            )
+
+    def close(self) -> None:
+        """End the threads that compute chunks ahead."""
+        self._chunks.close()
+
+    def _compute(self, chunk: Tensor) -> Tensor:
+        try:
+            return _silence_kept(self._function(chunk.to(self._network.device)), chunk)
+        except torch.OutOfMemoryError:  # beside the network, which looks after itself
+            if self._network.moved:
+                raise
+        self._network.use_cpu()
+        return _silence_kept(self._function(chunk.to(self._network.device)), chunk)
 
 
 def denoise(
@@ -154,17 +177,14 @@ def denoise(
             by more (as DeepFilterNet's attenuation limit does), or None.
         compute: Device and number format.
     """
-    compute = compute or Compute()
-    network = network.to(compute.device)
+    shared = (compute or Compute()).shared(network)
     floor = 0.0 if max_attenuation_db is None else dsp.db_to_gain(-max_attenuation_db)
     wet = strength * (1.0 - floor)
     level = _levelling(lufs)
 
-    def function(chunk: Tensor) -> Tensor:
-        full = chunk.to(compute.device)
+    def function(full: Tensor) -> Tensor:
         low = dsp.resample(full, WORKING_RATE, DENOISER_RATE)
-        with compute.autocast():
-            clean = network(low * level) / level
+        clean = shared(low * level) / level
         both = dsp.resample(torch.cat([low, clean]), DENOISER_RATE, WORKING_RATE)
         low_full, clean_full = both[:, : full.shape[1]].chunk(2)
         top = (full - low_full) * _carried_gain(low, clean, full.shape[1])
@@ -178,6 +198,7 @@ def denoise(
         model,
         revision,
         function if wet > 0.0 else lambda chunk: chunk,
+        shared,
         channels=channels,
         context=int(context * WORKING_RATE / DENOISER_RATE) + 2_048,
         grid=grid * WORKING_RATE // DENOISER_RATE,
@@ -211,19 +232,17 @@ def super_resolve(
         cutoff_hz: Where the recording's own content ends.
         compute: Device and number format.
     """
-    compute = compute or Compute()
-    network = network.to(compute.device)
+    shared = (compute or Compute()).shared(network)
     level = _levelling(lufs)
     input_rate = getattr(network, "input_rate", WORKING_RATE)
     output_rate = getattr(network, "output_rate", WORKING_RATE)
     joins = input_rate == output_rate == WORKING_RATE
 
     def function(chunk: Tensor) -> Tensor:
-        full = chunk.to(compute.device) * level
-        cutoffs = torch.full((len(full),), cutoff_hz, device=compute.device)
+        full = chunk * level
+        cutoffs = torch.full((len(full),), cutoff_hz, device=full.device)
         heard = dsp.resample_alike(full, WORKING_RATE, input_rate, **_edge(input_rate))
-        with compute.autocast():
-            extended: Tensor = network(heard, cutoffs)
+        extended = shared(heard, cutoffs)
         if not joins:
             extended = dsp.resample_alike(extended, output_rate, WORKING_RATE)
             extended = keep_own_band(full, extended[:, : full.shape[1]], cutoff_hz)
@@ -235,6 +254,7 @@ def super_resolve(
         model,
         revision,
         function,
+        shared,
         channels=channels,
         context=math.ceil(context) + (0 if joins else 512 + crossover.REACH),
         grid=_shared_grid(input_rate, output_rate, getattr(network, "hop_length", 1)),
@@ -294,28 +314,6 @@ class Loudness:
     def close(self) -> None:
         """Drop the spool; `flush` does so itself."""
         self._spool.close()
-
-
-class Compute:
-    """Where and in which number format networks run.
-
-    Args:
-        device: "auto" takes CUDA if there is one, else the CPU; or a torch device.
-        precision: "auto" takes bfloat16 where the device computes it natively, else float32.
-
-    Raises:
-        ConfigError: the device is not there.
-    """
-
-    def __init__(self, device: str = "auto", precision: str = "auto") -> None:
-        self.device = dsp.pick_device(device)
-        self.dtype = dsp.pick_dtype(precision, self.device)
-
-    def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Give the context in which the networks' matrix products use the number format."""
-        if self.dtype == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
 
 
 def _levelling(lufs: float) -> float:

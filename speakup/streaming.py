@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import soxr
@@ -42,6 +44,8 @@ class ChunkedModel:
         chunk: Samples per chunk; brought to a multiple of `grid` of more than two overlaps.
         context: Samples the function sees on either side of what is kept of a chunk.
         grid: Chunks start at multiples of this, the frame grid of the function.
+        ahead: Compute so many chunks at a time, in threads, where they can share a batch; 0
+            computes one after the other.
     """
 
     def __init__(
@@ -52,19 +56,24 @@ class ChunkedModel:
         chunk: int,
         context: int,
         grid: int = 1,
+        ahead: int = 0,
     ) -> None:
         overlap = -(-(2 * context + _FADE) // grid) * grid
         chunk = max(chunk // grid * grid, 2 * overlap + grid)
         self.function = function
         self.chunk, self.hop, self.context = chunk, chunk - overlap, context
         self.fallbacks = 0
+        self._counting = threading.Lock()
         self._pending = np.zeros((channels, 0), np.float32)
         self._overlap: Block | None = None
+        self._ahead = ahead
+        self._pool = ThreadPoolExecutor(ahead, "speakup-chunk") if ahead else None
+        self._running: deque[Future[Block]] = deque()
 
     @property
     def latency(self) -> int:
         """Most samples that `push` holds back; `flush` gives them."""
-        return 2 * self.chunk - self.hop
+        return 2 * self.chunk - self.hop + self._ahead * self.hop
 
     def push(self, block: Block) -> Block:
         """Take (C, T) and give the (C, T') that is ready, T' from 0 on."""
@@ -72,8 +81,8 @@ class ChunkedModel:
         ready = [self._pending[:, :0]]
         # A chunk is due only once the signal goes on for more than an overlap behind it: what is
         # left is then long enough to be the last chunk.
-        while self._pending.shape[1] > self.latency:
-            ready.append(self._emit(self._run(self._pending[:, : self.chunk]), last=False))
+        while self._pending.shape[1] > 2 * self.chunk - self.hop:
+            ready += self._computed(self._pending[:, : self.chunk])
             self._pending = self._pending[:, self.hop :]
         return np.concatenate(ready, axis=1)
 
@@ -81,10 +90,26 @@ class ChunkedModel:
         """Give the rest, so that as many samples have come out as went in."""
         if self._pending.shape[1] == 0:
             return self._pending
-        result = self._emit(self._run(self._pending), last=True)
+        ready = [self._emit(running.result(), last=False) for running in self._running]
+        ready.append(self._emit(self._run(self._pending), last=True))
         self._pending = self._pending[:, :0]
+        self._running.clear()
         self._overlap = None
-        return result
+        return np.concatenate(ready, axis=1)
+
+    def close(self) -> None:
+        """End the threads, if there are any; what they compute is not wanted any more."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _computed(self, chunk: Block) -> Iterator[Block]:
+        """Compute one more chunk, and yield what is thereby ready."""
+        if self._pool is None:
+            yield self._emit(self._run(chunk), last=False)
+            return
+        self._running.append(self._pool.submit(self._run, chunk))
+        if len(self._running) > self._ahead:
+            yield self._emit(self._running.popleft().result(), last=False)
 
     def _run(self, chunk: Block) -> Block:
         result = chunk.copy()
@@ -94,7 +119,8 @@ class ChunkedModel:
         with torch.inference_mode():
             computed = self.function(torch.from_numpy(result[sounding])).float().cpu().numpy()
         sane = np.isfinite(computed).all(axis=1)
-        self.fallbacks += int((~sane).any())
+        with self._counting:
+            self.fallbacks += int((~sane).any())
         rows = np.flatnonzero(sounding)[sane]
         result[rows] = computed[sane]
         return result
