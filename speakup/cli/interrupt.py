@@ -12,7 +12,7 @@ from types import FrameType
 
 from speakup.hold import remove_all
 
-_PATIENCE_SECONDS = 1.2
+_PATIENCE_SECONDS = 0.8
 """How long the work may take to unwind: networks cannot be stopped in the middle."""
 
 _SIGNALS = tuple(
@@ -21,7 +21,7 @@ _SIGNALS = tuple(
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal has come; `exit_code` is what the shell would say of it, 130 after Ctrl-C."""
+    """A signal has come; `exit_code` is what a shell says of it, 130 after Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def interruptible(say: Callable[[], None]) -> Iterator[None]:
-    """Raise Interrupted in this block at a signal, and end the process if it does not unwind.
+    """End the process at a signal: once this block has unwound, or else when time is up.
 
     Args:
         say: Tell the user how things stand; called once, when a signal has ended the block.
@@ -45,8 +45,14 @@ def interruptible(say: Callable[[], None]) -> Iterator[None]:
         if told.acquire(blocking=False):
             say()
 
+    def say_last() -> None:
+        tell()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                stream.flush()
+
     def leave(code: int) -> None:
-        teller = threading.Thread(target=tell, daemon=True)  # The terminal may be stuck as well.
+        teller = threading.Thread(target=say_last, daemon=True)  # Who reads it may be stuck, too.
         teller.start()
         teller.join(0.3)
         remove_all()
@@ -68,6 +74,10 @@ def interruptible(say: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, end)
     try:
         yield
+    except Interrupted as interruption:
+        # All has unwound. The interpreter's own end takes seconds on a busy machine, with all
+        # that is loaded, and nothing is left to it.
+        leave(interruption.exit_code)
     except KeyboardInterrupt:
         tell()
         raise
