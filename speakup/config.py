@@ -84,6 +84,9 @@ class Config:
         "auto", "Number format of the networks"
     )
     threads: int | None = _setting(None, "CPU threads for the networks; by default by cores")
+    batch_size: int | None = _setting(
+        None, "Chunks of 10 s a GPU works on at a time, of all files; by default by its memory"
+    )
     offline: bool = _setting(False, "Make no network request")
     accept_license: bool = _setting(False, "Also use models whose licence forbids commercial use")
 
@@ -104,7 +107,7 @@ class Config:
             raise ConfigError(
                 f"sample-rate is {self.sample_rate}", None, "Give 8000 to 192000 Hz, or keep"
             )
-        for name in ("threads", "bitrate", "track"):
+        for name in ("threads", "batch_size", "bitrate", "track"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name.replace('_', '-')} is {value}", None, "Give 1 or more")

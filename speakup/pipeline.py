@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -65,11 +66,12 @@ class Pipeline:
     def __init__(
         self, config: Config | None = None, *, stages: Sequence[StageMaker] | None = None
     ) -> None:
-        self.config = config or Config()
-        self._target = resolve_target(self.config.loudness, self.config.true_peak)
-        self._compute = Compute(self.config.device, self.config.precision)
+        self.config = config = config or Config()
+        self._target = resolve_target(config.loudness, config.true_peak)
+        self._compute = Compute(config.device, config.precision, batch_size=config.batch_size)
         self._makers = stages
         self._models: dict[str, LoadedModel] = {}
+        self._loading = threading.Lock()
 
     def process(self, waveform: ArrayLike, sample_rate: int) -> Block:
         """Restore a whole recording in memory.
@@ -249,13 +251,13 @@ class Pipeline:
         )
 
     def _model(self, task: str) -> LoadedModel:
-        name = choose_models(self.config)[task]
-        if name not in self._models:
-            config = self.config
-            self._models[name] = load_model(
-                name, offline=config.offline, accept_license=config.accept_license
-            )
-        model = self._models[name]
+        name, config = choose_models(self.config)[task], self.config
+        with self._loading:  # once for all recordings, whose chunks share the network's batches
+            if name not in self._models:
+                self._models[name] = load_model(
+                    name, offline=config.offline, accept_license=config.accept_license
+                )
+            model = self._models[name]
         made_for, rate = model.card.task, model.card.sample_rate
         wanted = DENOISER_RATE
         if task == "upsample":
