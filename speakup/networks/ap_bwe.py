@@ -126,18 +126,21 @@ class APBWE(nn.Module):
 
     def predict(self, log_amplitude: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
         """Map log amplitudes and phases, each (B, F, N), to those of the wide band."""
-        amplitudes = _normed(self.norm_pre_mag, self.conv_pre_mag(log_amplitude))
-        phases = _normed(self.norm_pre_pha, self.conv_pre_pha(phase))
+        # The first and last layers stay in float32, which logarithms and phases need.
+        device = log_amplitude.device.type
+        with torch.autocast(device, enabled=False):
+            amplitudes = _normed(self.norm_pre_mag, self.conv_pre_mag(log_amplitude))
+            phases = _normed(self.norm_pre_pha, self.conv_pre_pha(phase))
         for refine_mag, refine_pha in zip(self.convnext_mag, self.convnext_pha, strict=True):
             # The phase stream takes in the amplitudes that have taken it in already.
             amplitudes = amplitudes + phases
             phases = phases + amplitudes
             amplitudes, phases = refine_mag(amplitudes), refine_pha(phases)
-        added = self.linear_post_mag(self.norm_post_mag(amplitudes.transpose(1, 2)))
-        turned = self.norm_post_pha(phases.transpose(1, 2))
-        real, imaginary = self.linear_post_pha_r(turned), self.linear_post_pha_i(turned)
-        angle = torch.atan2(imaginary.float(), real.float())
-        return log_amplitude + added.float().transpose(1, 2), angle.transpose(1, 2)
+        with torch.autocast(device, enabled=False):
+            added = self.linear_post_mag(self.norm_post_mag(amplitudes.transpose(1, 2)))
+            turned = self.norm_post_pha(phases.transpose(1, 2))
+            angle = torch.atan2(self.linear_post_pha_i(turned), self.linear_post_pha_r(turned))
+        return log_amplitude + added.transpose(1, 2), angle.transpose(1, 2)
 
     def synthesise(
         self, log_amplitude: Tensor, phase: Tensor, samples: int | None = None

@@ -194,7 +194,9 @@ class _Backbone(nn.Module):
         self.final_layer_norm = nn.LayerNorm(dim, eps=_EPS)
 
     def forward(self, bands: Tensor) -> Tensor:
-        hidden = self.norm(self.embed(bands).transpose(1, 2)).transpose(1, 2)
+        # Rounded to bfloat16, the logarithms of quiet bands would be off by a quarter of a decibel.
+        with torch.autocast(bands.device.type, enabled=False):
+            hidden = self.norm(self.embed(bands).transpose(1, 2)).transpose(1, 2)
         for block in self.convnext:
             hidden = block(hidden)
         return self.final_layer_norm(hidden.transpose(1, 2))

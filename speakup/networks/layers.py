@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+_WIDE_FRAMES = 1024
+
 
 class TimeConv(nn.Module):
     """Mix each band's frame with the frames `dilation` before and after it, by one dense layer.
@@ -75,5 +77,7 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         mixed = self.norm(self.dwconv(frames).transpose(1, 2))
-        wide = functional.gelu(self.pwconv1(mixed))
-        return frames + (self.gamma * self.pwconv2(wide)).transpose(1, 2)
+        # In parts, as each frame is on its own here and the hidden layer is what takes memory.
+        parts = mixed.split(_WIDE_FRAMES, dim=1)
+        wide = [self.pwconv2(functional.gelu(self.pwconv1(part))) for part in parts]
+        return frames + (self.gamma * torch.cat(wide, dim=1)).transpose(1, 2)
