@@ -195,9 +195,9 @@ def _formats() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from speakup.catalogue import bundled_folder, list_models, load_model
+    from speakup.catalogue import bundled_folder, bundled_models, load_model
 
-    cards = list_models()
+    cards = bundled_models()
     for card in cards:
         load_model(card.name)
         size = f"{card.parameters / 1e6:.2f} M weights"

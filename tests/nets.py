@@ -11,7 +11,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from speakup.catalogue import LoadedModel, ModelCard
+from speakup.cards import ModelCard
+from speakup.catalogue import LoadedModel
 from speakup.networks import BandExtender, BandMixer
 
 SMALL_MIXER: dict[str, Any] = {

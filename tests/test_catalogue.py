@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
-from hub import Hub
 from nets import SMALL_MIXER, save_model, small_extender, small_mixer
 
 from speakup import catalogue
-from speakup.catalogue import list_models, load_model, read_card, resolve
+from speakup.cards import read_card
+from speakup.catalogue import bundled_models, load_model, resolve
 from speakup.errors import ModelError
 
 
@@ -37,7 +33,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_bundled_models_are_listed_by_name(bundle: Path) -> None:
-    one, two = list_models()
+    one, two = bundled_models()
     assert (one.name, one.task, one.architecture) == ("one", "denoise", "band-mixer")
     assert (two.name, two.task, two.architecture) == ("two", "upsample", "band-extender")
     assert (one.sample_rate, two.sample_rate) == (16_000, 44_100)
@@ -55,7 +51,7 @@ def test_bundled_models_are_had_by_name(bundle: Path) -> None:
 
 
 def test_what_this_package_bundles_is_whole() -> None:
-    for card in list_models():
+    for card in bundled_models():
         assert card.name == card.folder.name
         model = load_model(card.name)
         assert model.card == card
@@ -197,101 +193,3 @@ def test_weights_that_do_not_fit_key_by_key_are_said_so(model: Path, how: str) -
 )
 def test_what_is_no_address_on_the_hub_is_said_so(address: str) -> None:
     assert "is no Hub address" in refused(address)
-
-
-@pytest.mark.parametrize("error", [RuntimeError(), OSError(28, "No space left on device")])
-def test_whatever_a_download_fails_by_is_said_so(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise error
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
-    assert "cannot be fetched from the Hub" in refused("hf://org/repo")
-
-
-ASK = """
-import json, sys
-from speakup.catalogue import read_card, resolve
-from speakup.errors import SpeakupError
-for address in sys.argv[1:]:
-    try:
-        folder = resolve(address.removeprefix("offline:"), offline=address.startswith("offline:"))
-        answer = [read_card(folder).name, read_card(folder).revision]
-    except SpeakupError as error:
-        answer = [error.exit_code, str(error)]
-    print(json.dumps(answer))
-"""
-
-
-def ask(home: Path, endpoint: str, *addresses: str, **variables: str) -> list[tuple[Any, str]]:
-    """Resolve addresses in a process of its own, since the Hub's library reads its home once."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.lower().endswith("_proxy") and not name.startswith("HF_")
-    }
-    environment |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, **variables}
-    environment["PYTHONPATH"] = str(Path(catalogue.__file__).parents[1])
-    done = subprocess.run(
-        [sys.executable, "-c", ASK, *addresses],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
-
-
-def test_models_come_from_the_hub_and_then_from_the_cache(tmp_path: Path) -> None:
-    def files(name: str, seed: int) -> dict[str, bytes]:
-        folder = save_model(tmp_path / name, small_mixer(seed))
-        return {path.name: path.read_bytes() for path in folder.iterdir()} | {"README.md": b"Hi"}
-
-    hub = Hub({"org/small": {"main": files("new", 2), "v1": files("old", 1)}})
-    hub.repositories["org/bare"] = {"main": {"config.json": b"{}"}}
-    hub.repositories["org/down"] = {"main": {}}
-    hub.down.add("org/down")
-    home = tmp_path / "home"
-    with hub.serving():
-        answers = ask(
-            home,
-            hub.address,
-            "hf://org/small",
-            "offline:hf://org/small",
-            "hf://org/small@v1",
-            "hf://org/nothing",
-            "hf://org/small@v9",
-            "hf://org/bare",
-            "hf://org/down",
-        )
-    new, old = hub.commit("org/small", "main"), hub.commit("org/small", "v1")
-    assert answers[:3] == [("new", new), ("new", new), ("old", old)]
-    for (code, said), expected in zip(
-        answers[3:],
-        ["no such repository", "no such revision", "has no model.safetensors", "cannot be reached"],
-        strict=True,
-    ):
-        assert code == 5
-        assert expected in said and "\n" not in said
-    asked = [request for request in hub.requests if request.startswith("GET /org/small/resolve")]
-    assert len(asked) <= 4 and not any("README" in request for request in asked)
-
-    # The Hub is gone; what has been fetched is still there.
-    hub.requests.clear()
-    everything = ["hf://org/small", "hf://org/small@v1", "hf://org/other", "offline:hf://org/other"]
-    for variables in ({}, {"HF_HUB_OFFLINE": "1"}):
-        answers = ask(home, hub.address, *everything, **variables)
-        assert answers[:2] == [("new", new), ("old", old)]
-        assert all(code == 5 and "cannot be reached" in said for code, said in answers[2:])
-
-
-def test_offline_asks_for_nothing(tmp_path: Path) -> None:
-    hub = Hub({"org/small": {"main": {}}})
-    with hub.serving():
-        ((code, said),) = ask(tmp_path, hub.address, "offline:hf://org/small")
-    assert code == 5 and "cannot be reached" in said
-    assert hub.requests == []

@@ -79,12 +79,14 @@ def evaluate(
 
 def _enhancer(config: Config) -> Enhancer:
     """Make the chain without its last stage: gain is no merit, and metrics undo it anyway."""
-    from speakup.catalogue import resolve
+    from speakup.catalogue import fetch_models
     from speakup.jobs import planned_models
     from speakup.pipeline import Pipeline
 
-    for name in planned_models(config):  # once, and not pair by pair
-        resolve(name, offline=config.offline)
+    # Once, and not pair by pair.
+    fetch_models(
+        planned_models(config), offline=config.offline, accept_license=config.accept_license
+    )
     pipeline = Pipeline(dataclasses.replace(config, loudness="off"))
 
     def enhance(waveform: NDArray[np.float32], rate: int) -> tuple[NDArray[np.float32], int]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import safetensors.torch
 
-from speakup.catalogue import CONFIG_FILE, WEIGHTS_FILE, load_model
+from speakup.cards import CONFIG_FILE, WEIGHTS_FILE
+from speakup.catalogue import load_model
 from speakup.errors import OutputError
 from speakup.training.trainer import read_checkpoint
 

@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: asked for files (`client`), kept (`cache`), and its troubles (`faults`)."""
