@@ -33,6 +33,9 @@ _NOT_IN_THE_SOUND = (
 )
 """Settings without a part in what comes out, or, of the models, named with their revisions."""
 
+_TAIL = 200
+"""Bytes by which a journal is known again: in its lines there are times, in nanoseconds."""
+
 _COARSE_NS = 10_000_000
 """Some disks keep times in steps of 10 ms (exFAT), 1 s or 2 s (FAT): of which these are part."""
 
@@ -77,8 +80,9 @@ class Journal:
         self.path = folder / JOURNAL_FILE
         self._settings, self._models, self._overwrite = settings, list(models), overwrite
         self._guard = threading.Lock()
-        self._identity: tuple[int, int]
         self._lines: dict[str, list[_Line]]
+        self._read: int
+        self._tail: bytes
         self._forget()
         self.refresh()
 
@@ -161,16 +165,18 @@ class Journal:
     def _read_on(self) -> None:
         try:
             with self.path.open("rb") as file:
-                found = os.fstat(file.fileno())
-                if (found.st_dev, found.st_ino) != self._identity or found.st_size < self._read:
-                    self._forget()  # It is another file than the last time.
-                    self._identity = (found.st_dev, found.st_ino)
-                file.seek(self._read)
+                file.seek(max(0, self._read - len(self._tail)))
                 data = file.read()
         except OSError:
             return
-        whole = data[: data.rfind(b"\n") + 1]  # Behind it is what is being written, or torn off.
+        if not data.startswith(self._tail):  # It is another file than the last time.
+            self._forget()
+            with contextlib.suppress(OSError):
+                data = self.path.read_bytes()
+        fresh = data[len(self._tail) :]
+        whole = fresh[: fresh.rfind(b"\n") + 1]  # Behind it is what is being written, or torn off.
         self._read += len(whole)
+        self._tail = (self._tail + whole)[-_TAIL:]
         for event in _events(whole):
             self._take(event)
 
@@ -190,8 +196,7 @@ class Journal:
             os.fsync(descriptor)
 
     def _forget(self) -> None:
-        self._read = 0
-        self._identity = (0, 0)
+        self._read, self._tail = 0, b""
         self._lines = {}
 
     def _take(self, event: dict[str, Any]) -> None:
