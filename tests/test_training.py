@@ -23,6 +23,7 @@ from speakup.errors import ConfigError, ModelError, OutputError
 from speakup.networks import ARCHITECTURES
 from speakup.training import recipe as recipe_module
 from speakup.training import rooms, simulate, trainer
+from speakup.training.bandlimits import UpsampleRecipe, UpsampleSimulator
 from speakup.training.data import Corpus
 from speakup.training.export import export
 from speakup.training.recipe import (
@@ -37,8 +38,6 @@ from speakup.training.simulate import (
     SPEECH_LEVEL_DB,
     DenoiseRecipe,
     DenoiseSimulator,
-    UpsampleRecipe,
-    UpsampleSimulator,
     convolve,
     low_pass,
     random_equaliser,
@@ -396,9 +395,42 @@ def test_a_denoiser_can_do_without_recorded_noise_and_rooms(material: Path, tmp_
     assert torch.isfinite(degraded).all()
 
 
+def upsample_simulator(material: Path, cache: Path, **changes: Any) -> UpsampleSimulator:
+    damage = DenoiseSimulator(
+        corpus(material, cache, "speech/*"),
+        corpus(material, cache, "noise/*"),
+        corpus(material, cache, "rooms/*"),
+        corpus(material, cache, "noise/*"),
+        DenoiseRecipe(noise=1.0, snr_db=(0.0, 0.0), reverb=0.0),
+    )
+    speech = corpus(material, cache, "speech/*", rate=44_100)
+    return UpsampleSimulator(speech, damage, UpsampleRecipe(**changes))
+
+
+def test_the_upsampler_hears_what_the_denoiser_leaves(material: Path, tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model", small_mixer())
+    plain, restored = (
+        upsample_simulator(
+            material,
+            tmp_path,
+            restored=share,
+            denoiser=str(folder),
+            common=1.0,
+            common_cutoffs_hz=(12_000.0,),
+            cutoff_error=0.0,
+        ).draw(2, 22_050, seeded(), torch.device("cpu"))
+        for share in (0.0, 1.0)
+    )
+    assert torch.equal(plain[1], restored[1])
+    change = torch.fft.rfft(restored[0] - plain[0]).abs().square()
+    hertz = torch.fft.rfftfreq(22_050, 1 / 44_100)
+    below, above = change[:, hertz < 7_500].sum(), change[:, hertz > 8_500].sum()
+    assert float(below) > 1e-2 * float(torch.fft.rfft(plain[0]).abs().square().sum())
+    assert float(above) < 1e-3 * float(below)
+
+
 def test_the_upsampler_sees_what_lies_under_the_cutoff(material: Path, tmp_path: Path) -> None:
-    speech = corpus(material, tmp_path, "speech/*", rate=44_100)
-    simulator = UpsampleSimulator(speech, UpsampleRecipe(level_spread_db=0.0))
+    simulator = upsample_simulator(material, tmp_path, level_spread_db=0.0)
     limited, full, cutoffs = simulator.draw(6, 22_050, seeded(), torch.device("cpu"))
     assert limited.shape == full.shape == (6, 22_050) and cutoffs.shape == (6,)
     assert bool(((cutoffs > 0.94 * 3_400) & (cutoffs < 1.06 * 16_000)).all())

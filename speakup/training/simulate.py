@@ -72,22 +72,19 @@ class DenoiseSimulator:
         """Draw a batch: degraded (B, T) and clean (B, T), both at the level the network hears."""
         clean = torch.stack([self._speech(samples, generator) for _ in range(batch)]).to(device)
         recipe = self.recipe
-        narrow = [_chance(recipe.narrow, generator) for _ in range(batch)]
+        narrow = [chance(recipe.narrow, generator) for _ in range(batch)]
         if any(narrow):
             clean = self._narrowed(clean, narrow, generator)
-        scored = [_chance(recipe.music, generator) for _ in range(batch)]
+        scored = [chance(recipe.music, generator) for _ in range(batch)]
         if any(scored):
             clean = self._scored(clean, scored, generator)
         touched = [
-            not (_chance(recipe.untouched, generator) or alone or music)
+            not (chance(recipe.untouched, generator) or alone or music)
             for alone, music in zip(narrow, scored, strict=True)
         ]
         degraded = clean.clone()
         if any(touched):
-            wet, dry = self._reverberate(clean, generator)
-            noisy = wet + self._noise(wet, generator)
-            shaped = self._microphone(noisy, generator)
-            driven = self._transmit(self._overload(shaped, generator), generator)
+            driven, dry = self.degrade(clean, generator)
             keep = torch.tensor(touched, device=device)[:, None]
             degraded, clean = torch.where(keep, driven, clean), torch.where(keep, dry, clean)
         spread = recipe.level_spread_db
@@ -95,15 +92,22 @@ class DenoiseSimulator:
         gain = (10.0 ** (wanted / 20.0)).to(device) / dsp.rms(degraded).clamp_min(1e-4)
         return degraded * gain, clean * gain
 
+    def degrade(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Do to voices (B, T) all that a recording does; give them and what is to come back."""
+        wet, dry = self._reverberate(clean, generator)
+        noisy = wet + self._noise(wet, generator)
+        shaped = self._microphone(noisy, generator)
+        return self._transmit(self._overload(shaped, generator), generator), dry
+
     def _speech(self, samples: int, generator: torch.Generator) -> Tensor:
         clean = self.speech.draw(samples, generator)
         for _ in range(4):
             if float(dsp.rms(clean)) > _AUDIBLE_RMS:
                 break
             clean = self.speech.draw(samples, generator)
-        if _chance(self.recipe.pause, generator):
-            length = _between(0.3, 1.0, generator) * self.sample_rate
-            start = int(_between(0.0, max(1.0, samples - length), generator))
+        if chance(self.recipe.pause, generator):
+            length = between(0.3, 1.0, generator) * self.sample_rate
+            start = int(between(0.0, max(1.0, samples - length), generator))
             clean = clean.clone()
             clean[start : start + int(length)] = 0.0
         return clean
@@ -121,9 +125,9 @@ class DenoiseSimulator:
         for voice, music_too in zip(clean, scored, strict=True):
             if music_too and self.music.sources:
                 music = self.music.draw(len(voice), generator).to(voice)
-                below_db = _between(*self.recipe.music_below_db, generator)
+                below_db = between(*self.recipe.music_below_db, generator)
                 music = music * (dsp.rms(voice) / dsp.rms(music).clamp_min(1e-4))
-                if _chance(self.recipe.music_alone, generator):
+                if chance(self.recipe.music_alone, generator):
                     voice = music
                 else:
                     voice = voice + music * 10.0 ** (-below_db / 20.0)
@@ -135,8 +139,8 @@ class DenoiseSimulator:
         responses, directs = [], []
         for _ in range(len(clean)):
             response = direct = torch.ones(1)
-            if _chance(self.recipe.reverb, generator):
-                if _chance(self.recipe.measured_room, generator) and self.rooms.sources:
+            if chance(self.recipe.reverb, generator):
+                if chance(self.recipe.measured_room, generator) and self.rooms.sources:
                     response = self.rooms.draw_whole(generator)
                 else:
                     response = simulate_room(self.sample_rate, generator)
@@ -152,10 +156,10 @@ class DenoiseSimulator:
         rows = []
         for _ in range(len(speech)):
             row = torch.zeros(samples)
-            if _chance(self.recipe.noise, generator):
+            if chance(self.recipe.noise, generator):
                 row = self._one_noise(samples, generator)
-                if _chance(self.recipe.second_noise, generator):
-                    row = row + self._one_noise(samples, generator) * 10 ** _between(
+                if chance(self.recipe.second_noise, generator):
+                    row = row + self._one_noise(samples, generator) * 10 ** between(
                         -1.0, 0.0, generator
                     )
             rows.append(row)
@@ -167,7 +171,7 @@ class DenoiseSimulator:
         return torch.where(level > 1e-6, noise * gain, torch.zeros_like(noise))
 
     def _one_noise(self, samples: int, generator: torch.Generator) -> Tensor:
-        if _chance(self.recipe.synthetic_noise, generator) or not self.noise.sources:
+        if chance(self.recipe.synthetic_noise, generator) or not self.noise.sources:
             noise = synthetic_noise(samples, self.sample_rate, generator)
         else:
             noise = self.noise.draw(samples, generator)
@@ -180,12 +184,12 @@ class DenoiseSimulator:
         curves = []
         for _ in range(len(signal)):
             gain_db = torch.zeros_like(frequencies)
-            if _chance(self.recipe.equaliser, generator):
+            if chance(self.recipe.equaliser, generator):
                 gain_db = gain_db + random_equaliser(frequencies, generator)
-            if _chance(self.recipe.band_limit, generator):
-                high = min(_between(3_400.0, 8_500.0, generator), 7_900.0)
-                low = _between(60.0, 300.0, generator)
-                slope = _between(24.0, 120.0, generator)
+            if chance(self.recipe.band_limit, generator):
+                high = min(between(3_400.0, 8_500.0, generator), 7_900.0)
+                low = between(60.0, 300.0, generator)
+                slope = between(24.0, 120.0, generator)
                 gain_db = gain_db - slope * (frequencies / high).clamp_min(1e-3).log2().clamp(0, 9)
                 gain_db = gain_db - slope * (low / frequencies.clamp_min(1.0)).log2().clamp(0, 9)
             curves.append(10.0 ** (gain_db.clamp_min(-100.0) / 20.0))
@@ -197,9 +201,9 @@ class DenoiseSimulator:
         """Clip hard or saturate at a level some dB under each signal's peak."""
         ceilings, soft = [], []
         for _ in range(len(signal)):
-            clip = _chance(self.recipe.clipping, generator)
-            ceilings.append(10.0 ** (-_between(2.0, 18.0, generator) / 20.0) if clip else 1e3)
-            soft.append(_chance(0.3, generator))
+            clip = chance(self.recipe.clipping, generator)
+            ceilings.append(10.0 ** (-between(2.0, 18.0, generator) / 20.0) if clip else 1e3)
+            soft.append(chance(0.3, generator))
         peak = signal.abs().amax(1, keepdim=True).clamp_min(1e-4)
         ceiling = peak * torch.tensor(ceilings)[:, None].to(signal)
         hard = signal.clamp(-ceiling, ceiling)
@@ -211,56 +215,16 @@ class DenoiseSimulator:
         """Send some signals through a coder at a low rate, and lose short stretches of some."""
         rows = []
         for row in signal:
-            if _chance(self.recipe.codec, generator):
+            if chance(self.recipe.codec, generator):
                 row = coded(row, self.sample_rate, generator)
-            if _chance(self.recipe.dropout, generator):
+            if chance(self.recipe.dropout, generator):
                 row = row.clone()
-                for _ in range(1 + int(_between(0.0, 4.0, generator))):
-                    length = int(_between(0.005, 0.06, generator) * self.sample_rate)
-                    start = int(_between(0.0, max(1.0, len(row) - length), generator))
+                for _ in range(1 + int(between(0.0, 4.0, generator))):
+                    length = int(between(0.005, 0.06, generator) * self.sample_rate)
+                    start = int(between(0.0, max(1.0, len(row) - length), generator))
                     row[start : start + length] = 0.0
             rows.append(row)
         return torch.stack(rows)
-
-
-@dataclass(frozen=True)
-class UpsampleRecipe:
-    """Which band limits the upsampler trains on; frequencies in Hz, probabilities in [0, 1]."""
-
-    cutoff_hz: tuple[float, float] = (3_400.0, 16_000.0)
-    common_cutoffs_hz: tuple[float, ...] = (3_900.0, 5_400.0, 7_900.0, 11_000.0)
-    common: float = 0.6
-    cutoff_error: float = 0.02
-    level_spread_db: float = 8.0
-
-
-class UpsampleSimulator:
-    """Make (band-limited, full-band, cutoff) triples at 44.1 kHz from a speech corpus."""
-
-    def __init__(self, speech: Corpus, recipe: UpsampleRecipe) -> None:
-        self.speech, self.recipe = speech, recipe
-        self.sample_rate = speech.sample_rate
-
-    def draw(
-        self, batch: int, samples: int, generator: torch.Generator, device: torch.device
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw a batch: band-limited (B, T), full-band (B, T) and cutoff in Hz (B,)."""
-        full = torch.stack([self.speech.draw(samples, generator) for _ in range(batch)]).to(device)
-        spread = self.recipe.level_spread_db
-        wanted = SPEECH_LEVEL_DB + spread * (2.0 * torch.rand(batch, 1, generator=generator) - 1.0)
-        full = full * ((10.0 ** (wanted / 20.0)).to(device) / dsp.rms(full).clamp_min(1e-3))
-        cutoffs = torch.tensor([self._cutoff(generator) for _ in range(batch)])
-        width = torch.empty(batch).uniform_(0.005, 0.06, generator=generator)
-        limited = low_pass(full, cutoffs.to(device), width.to(device), self.sample_rate)
-        error = 1.0 + self.recipe.cutoff_error * torch.randn(batch, generator=generator)
-        return limited, full, (cutoffs * error.clamp(0.95, 1.05)).to(device)
-
-    def _cutoff(self, generator: torch.Generator) -> float:
-        if _chance(self.recipe.common, generator):
-            choices = self.recipe.common_cutoffs_hz
-            return choices[int(torch.randint(len(choices), (1,), generator=generator))]
-        low, high = self.recipe.cutoff_hz
-        return math.exp(_between(math.log(low), math.log(high), generator))
 
 
 def low_pass(signal: Tensor, cutoff_hz: Tensor, width: Tensor, sample_rate: int) -> Tensor:
@@ -308,7 +272,7 @@ CODERS = (
 def coded(signal: Tensor, sample_rate: int, generator: torch.Generator) -> Tensor:
     """Code a signal (T,) at a low rate with a random coder and decode it, in its place, (T,)."""
     container, coding, rate = CODERS[int(torch.randint(len(CODERS), (1,), generator=generator))]
-    effort = _between(0.85, 1.0, generator)
+    effort = between(0.85, 1.0, generator)
     samples = signal.cpu().numpy().astype(np.float64)
     peak = float(np.abs(samples).max(initial=0.0))
     if peak < 1e-4:
@@ -327,18 +291,18 @@ def coded(signal: Tensor, sample_rate: int, generator: torch.Generator) -> Tenso
 def synthetic_noise(samples: int, sample_rate: int, generator: torch.Generator) -> Tensor:
     """Synthesise hiss of random colour, mains hum with harmonics, or both, (T,)."""
     noise = torch.zeros(samples)
-    if _chance(0.7, generator):
+    if chance(0.7, generator):
         spectrum = torch.fft.rfft(torch.randn(samples, generator=generator))
-        slope = _between(-1.2, 0.3, generator)
+        slope = between(-1.2, 0.3, generator)
         ramp = torch.arange(1, len(spectrum) + 1).float()
         hiss = torch.fft.irfft(spectrum * ramp**slope, samples)
         noise = hiss / dsp.rms(hiss)
-    if not bool(noise.any()) or _chance(0.4, generator):
-        base = 50.0 if _chance(0.5, generator) else 60.0
+    if not bool(noise.any()) or chance(0.4, generator):
+        base = 50.0 if chance(0.5, generator) else 60.0
         time = torch.arange(samples) / sample_rate
         for harmonic in range(1, 12):
-            phase = _between(0.0, 2.0 * math.pi, generator)
-            level = 10.0 ** (_between(-30.0, 0.0, generator) / 20.0)
+            phase = between(0.0, 2.0 * math.pi, generator)
+            level = 10.0 ** (between(-30.0, 0.0, generator) / 20.0)
             noise = noise + level * torch.sin(2.0 * math.pi * base * harmonic * time + phase)
     return noise
 
@@ -346,11 +310,11 @@ def synthetic_noise(samples: int, sample_rate: int, generator: torch.Generator) 
 def random_equaliser(frequencies: Tensor, generator: torch.Generator) -> Tensor:
     """Draw a smooth random response in dB, within about +-10 dB, over frequencies (F,) in Hz."""
     octaves = (frequencies.clamp_min(20.0) / 1_000.0).log2()
-    gain_db = _between(-1.5, 1.5, generator) * octaves
+    gain_db = between(-1.5, 1.5, generator) * octaves
     for _ in range(3):
-        centre = _between(-3.5, 3.0, generator)
-        width = _between(0.3, 1.5, generator)
-        depth = _between(-8.0, 8.0, generator)
+        centre = between(-3.5, 3.0, generator)
+        width = between(0.3, 1.5, generator)
+        depth = between(-8.0, 8.0, generator)
         gain_db = gain_db + depth * (-((octaves - centre) ** 2) / (2.0 * width**2)).exp()
     return gain_db
 
@@ -360,9 +324,11 @@ def _as_loud(changed: Tensor, original: Tensor) -> Tensor:
     return changed * (dsp.rms(original) / dsp.rms(changed).clamp_min(1e-6))
 
 
-def _chance(probability: float, generator: torch.Generator) -> bool:
+def chance(probability: float, generator: torch.Generator) -> bool:
+    """Draw whether something happens."""
     return bool(torch.rand(1, generator=generator) < probability)
 
 
-def _between(low: float, high: float, generator: torch.Generator) -> float:
+def between(low: float, high: float, generator: torch.Generator) -> float:
+    """Draw a number from a range."""
     return low + (high - low) * float(torch.rand(1, generator=generator))

@@ -27,15 +27,12 @@ from speakup.networks.losses import (
     scale_invariant_distortion,
     spectral_losses,
 )
+from speakup.stages import DENOISER_RATE
 from speakup.training import perception
+from speakup.training.bandlimits import ROOM_AND_NOISE, UpsampleRecipe, UpsampleSimulator
 from speakup.training.data import Corpus
 from speakup.training.recipe import AdversaryRecipe, OptimiserRecipe, Recipe, build
-from speakup.training.simulate import (
-    DenoiseRecipe,
-    DenoiseSimulator,
-    UpsampleRecipe,
-    UpsampleSimulator,
-)
+from speakup.training.simulate import DenoiseRecipe, DenoiseSimulator
 
 Simulator = DenoiseSimulator | UpsampleSimulator
 
@@ -138,21 +135,22 @@ def train(
 def build_simulator(recipe: Recipe, data_root: Path, cache: Path) -> Simulator:
     """Load the recipe's material and wrap it in the task's degradations."""
 
-    def corpus(patterns: dict[str, float]) -> Corpus:
-        return Corpus(data_root, patterns, recipe.data.sample_rate, cache)
+    def corpus(patterns: dict[str, float], sample_rate: int) -> Corpus:
+        return Corpus(data_root, patterns, sample_rate, cache)
 
-    if recipe.task == "denoise":
-        settings = build(DenoiseRecipe, recipe.simulation, "[simulation]")
-        return DenoiseSimulator(
-            corpus(recipe.data.speech),
-            corpus(recipe.data.noise),
-            corpus(recipe.data.rooms),
-            corpus(recipe.data.music),
-            settings,
+    def damage(speech: Corpus, settings: DenoiseRecipe) -> DenoiseSimulator:
+        noise, rooms, music = (
+            corpus(patterns, DENOISER_RATE)
+            for patterns in (recipe.data.noise, recipe.data.rooms, recipe.data.music)
         )
-    return UpsampleSimulator(
-        corpus(recipe.data.speech), build(UpsampleRecipe, recipe.simulation, "[simulation]")
-    )
+        return DenoiseSimulator(speech, noise, rooms, music, settings)
+
+    speech = corpus(recipe.data.speech, recipe.data.sample_rate)
+    if recipe.task == "denoise":
+        return damage(speech, build(DenoiseRecipe, recipe.simulation, "[simulation]"))
+    settings = build(UpsampleRecipe, recipe.simulation, "[simulation]")
+    nobody = corpus({}, DENOISER_RATE)
+    return UpsampleSimulator(speech, damage(nobody, ROOM_AND_NOISE), settings)
 
 
 def learning_rate_share(step: int, optimiser: OptimiserRecipe) -> float:
