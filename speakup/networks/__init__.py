@@ -5,6 +5,7 @@ from torch import nn
 from speakup.networks.ap_bwe import APBWE
 from speakup.networks.denoiser import BandMixer
 from speakup.networks.dpdfnet import DPDFNet
+from speakup.networks.hifigan_denoiser import HiFiGANDenoiser
 from speakup.networks.lavasr import LavaSR
 from speakup.networks.metricgan_plus import MetricGANPlus
 from speakup.networks.mp_senet import MPSENet
@@ -18,5 +19,6 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "mp-senet": MPSENet,
     "dpdfnet": DPDFNet,
     "metricgan-plus": MetricGANPlus,
+    "hifi-gan-denoiser": HiFiGANDenoiser,
 }
 """Architecture name in a model's config.json -> class built from its hyperparameters."""
