@@ -25,6 +25,7 @@ from speakup.encode import AudioWriter
 from speakup.errors import InputError
 from speakup.ffmpeg import AvFile, about_the_recording, cut_short
 from speakup.formats import OutputFormat, resolve_format, video_extension
+from speakup.riff import mended
 
 __all__ = [
     "AudioInfo",
@@ -249,7 +250,7 @@ def _open_soundfile(path: Path, track: int | None) -> soundfile.SoundFile | None
     if _is_mpeg(path) or track not in (None, 1):
         return None
     try:
-        sound = soundfile.SoundFile(path)
+        sound = soundfile.SoundFile(mended(path) or path)
     except (soundfile.SoundFileError, TypeError, ValueError, OSError):
         return None
     is_hard_ogg = sound.format == "OGG" and (sound.channels > 2 or _is_joined_ogg(path))

@@ -37,6 +37,7 @@ LAYERS = {
     "spool": 2,
     "sink": 2,
     "remux": 2,
+    "riff": 2,
     "muxer": 2,
     "outputs": 2,
     "ogg": 2,
