@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from speakup import audio
+from speakup.cards import ModelCard
 from speakup.catalogue import fetch_models
 from speakup.config import Config
 from speakup.errors import InputError, OutputError
@@ -131,7 +132,7 @@ def run_jobs(
     started = time.perf_counter()
     pipeline = Pipeline(config)
     accounts = Accounts(jobs, config, overwrite=overwrite, resume=resume)
-    for folder in {job.target.parent for job in jobs if job.target is not None}:
+    for folder in {place for job in jobs for place in _written_to(job)}:
         clear(folder)
     stopping = threading.Event()
 
@@ -163,6 +164,7 @@ class Accounts:
         config: What to do.
         overwrite: Replace outputs that exist.
         resume: Heed what the journals tell.
+        cards: The models that the configuration needs; None fetches those that are missing.
 
     Raises:
         ConfigError: a journal is of a newer version.
@@ -170,12 +172,22 @@ class Accounts:
     """
 
     def __init__(
-        self, jobs: Sequence[Job], config: Config, *, overwrite: bool = False, resume: bool = True
+        self,
+        jobs: Sequence[Job],
+        config: Config,
+        *,
+        overwrite: bool = False,
+        resume: bool = True,
+        cards: Sequence[ModelCard] | None = None,
     ) -> None:
         self.overwrite, self._resume = overwrite, resume
-        self.cards = fetch_models(
-            planned_models(config), offline=config.offline, accept_license=config.accept_license
-        )
+        if cards is None:
+            cards = fetch_models(
+                planned_models(config),
+                offline=config.offline,
+                accept_license=config.accept_license,
+            )
+        self.cards = tuple(cards)
         models = [f"{card.name} {card.revision}" for card in self.cards]
         digest = settings_digest(config, models)
         self._journals = {
@@ -272,6 +284,11 @@ def _run(
             elapsed=time.perf_counter() - started,
             error={"type": type(error).__name__, "message": str(error)},
         )
+
+
+def _written_to(job: Job) -> list[Path]:
+    """List the folders in which a job keeps files while it is worked on."""
+    return [path for path in (job.target and job.target.parent, job.folder) if path is not None]
 
 
 def _done(

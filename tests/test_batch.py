@@ -1,22 +1,33 @@
 from __future__ import annotations
 
+import dataclasses
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
+from nets import save_model, small_mixer
 from sounds import noise
 
 from speakup.batch import Summary, run_batch, run_jobs
 from speakup.config import Config
 from speakup.errors import ConfigError, ModelError
 from speakup.jobs import Job, plan_jobs
+from speakup.journal import JOURNAL_FILE
 from speakup.pipeline import Pipeline
 from speakup.result import Result
 
 PLAIN = Config(denoise=False, upsample="off", sample_rate="keep")
 RATE = 16_000
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -150,3 +161,252 @@ def test_the_summary_is_what_scripts_read(recordings: Path) -> None:
     summary = run_batch(["a.wav"], config=PLAIN).to_json()
     assert list(summary) == ["event", "ok", "skipped", "failed", "seconds", "elapsed", "speed"]
     assert (summary["event"], summary["ok"], summary["seconds"]) == ("summary", 1, 1.0)
+
+
+# Folders again: resumed, at once, and with faults
+
+
+def changed(summary: Summary) -> dict[str, str]:
+    """Give what became of each recording, by name."""
+    return {Path(result.input).name: result.status for result in summary.results}
+
+
+def test_what_changed_is_done_again_and_nothing_else(recordings: Path) -> None:
+    first = run_batch(["folder"], config=PLAIN)
+    assert changed(first) == {"c.wav": "ok", "d.wav": "ok"}
+    made = Path("folder_enhanced/c.wav").stat()
+    again = run_batch(["folder"], config=PLAIN)
+    assert changed(again) == {"c.wav": "skipped", "d.wav": "skipped"}
+    assert again.results[0].warnings == ("it is finished",)
+
+    soundfile.write("folder/c.wav", noise(1, 2 * RATE, RATE).T, RATE)
+    assert changed(run_batch(["folder"], config=PLAIN)) == {"c.wav": "ok", "d.wav": "skipped"}
+    assert soundfile.info("folder_enhanced/c.wav").frames == 2 * RATE
+    Path("folder_enhanced/sub/d.wav").unlink()
+    assert changed(run_batch(["folder"], config=PLAIN)) == {"c.wav": "skipped", "d.wav": "ok"}
+
+    quieter = dataclasses.replace(PLAIN, loudness="-20")
+    assert run_batch(["folder"], config=quieter).ok == 2
+    assert run_batch(["folder"], config=quieter).skipped == 2
+    assert Path("folder_enhanced/c.wav").stat().st_ino != made.st_ino
+
+
+def test_another_model_is_another_output(recordings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = recordings / "models" / "tiny"
+    config = dataclasses.replace(PLAIN, denoise=True, denoiser=str(folder))
+    for seed, status in ((0, "ok"), (0, "skipped"), (1, "ok")):
+        save_model(folder, small_mixer(seed))
+        assert changed(run_batch(["folder/sub"], config=config)) == {"d.wav": status}
+
+
+def test_what_is_not_ours_is_kept(recordings: Path) -> None:
+    run_batch(["folder"], config=PLAIN)
+    Path("folder_enhanced/c.wav").write_text("edited")
+    quieter = dataclasses.replace(PLAIN, loudness="-20")
+    summary = run_batch(["folder"], config=quieter)
+    assert changed(summary) == {"c.wav": "skipped", "d.wav": "ok"}
+    assert summary.results[0].warnings == ("it has been changed since it was made",)
+    assert run_batch(["a.wav"], "folder_enhanced/sub", config=PLAIN).ok == 1
+    soundfile.write("folder/sub/a.wav", noise(1, RATE, RATE).T, RATE)
+    (other,) = run_batch(["folder/sub/a.wav"], "folder_enhanced/sub", config=PLAIN).results
+    assert other.warnings == ("it exists, and was not made from this recording",)
+    assert Path("folder_enhanced/c.wav").read_text() == "edited"
+    assert run_batch(["folder"], config=quieter, overwrite=True, resume=False).ok == 3
+
+
+def test_without_resume_the_journal_is_not_heeded(recordings: Path) -> None:
+    run_batch(["folder"], config=PLAIN)
+    quieter = dataclasses.replace(PLAIN, loudness="-20")
+    assert run_batch(["folder"], config=quieter, resume=False).skipped == 2
+    assert run_batch(["folder"], config=PLAIN, resume=False, overwrite=True).ok == 2
+    assert run_batch(["folder"], config=PLAIN).skipped == 2
+
+
+def test_overwriting_goes_on_where_it_was_broken_off(recordings: Path) -> None:
+    run_batch(["folder"], config=PLAIN)
+
+    def enough(result: Result) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_batch(["folder"], config=PLAIN, overwrite=True, on_result=enough)
+    summary = run_batch(["folder"], config=PLAIN, overwrite=True)
+    assert changed(summary) == {"c.wav": "skipped", "d.wav": "ok"}
+    assert run_batch(["folder"], config=PLAIN, overwrite=True).ok == 2
+
+
+def test_single_files_beside_their_sources_leave_no_journal(recordings: Path) -> None:
+    run_batch(["a.wav", "b.flac"], config=PLAIN)
+    assert not list(recordings.glob(".*"))
+    run_batch(["a.wav", "b.flac"], "out", config=PLAIN)
+    assert [path.name for path in recordings.rglob(".*")] == [JOURNAL_FILE]
+
+
+def test_two_runs_at_once_share_the_work(recordings: Path) -> None:
+    for number in range(4):
+        soundfile.write(f"folder/{number}.wav", noise(1, RATE, RATE).T, RATE)
+    at_work, others_done = threading.Event(), threading.Event()
+    summaries: dict[str, Summary] = {}
+
+    def first() -> None:
+        def hold_up(job: Job, doing: str, done: float, total: float | None) -> None:
+            if doing == "write" and job.source.name == "0.wav":
+                at_work.set()
+                assert others_done.wait(60.0)
+
+        summaries["first"] = run_batch(["folder"], config=PLAIN, progress=hold_up)
+
+    def second() -> None:
+        done: list[Result] = []
+
+        def count(result: Result) -> None:
+            done.append(result)
+            if len(done) == 5:  # all but the one that the first has claimed
+                others_done.set()
+
+        summaries["second"] = run_batch(["folder"], config=PLAIN, on_result=count)
+
+    runs = [threading.Thread(target=run) for run in (first, second)]
+    runs[0].start()
+    assert at_work.wait(60.0)
+    runs[1].start()
+    for run in runs:
+        run.join()
+    assert {name: (run.ok, run.skipped) for name, run in summaries.items()} == {
+        "first": (1, 5),
+        "second": (5, 1),
+    }
+    assert not [path for path in recordings.rglob(".*") if path.name != JOURNAL_FILE]
+
+
+def test_a_recording_that_grows_meanwhile_is_not_done(recordings: Path) -> None:
+    Path("folder_enhanced").mkdir()
+
+    def record_on(job: Job, doing: str, done: float, total: float | None) -> None:
+        if doing == "enhance" and job.source.name == "c.wav":
+            with job.source.open("ab") as file:
+                file.write(b"\0" * 100)
+
+    summary = run_batch(["folder"], config=PLAIN, progress=record_on)
+    assert changed(summary) == {"c.wav": "failed", "d.wav": "ok"}
+    assert summary.results[0].error is not None
+    assert "changed while it was read" in summary.results[0].error["message"]
+    assert not Path("folder_enhanced/c.wav").exists()
+    assert changed(run_batch(["folder"], config=PLAIN)) == {"c.wav": "ok", "d.wav": "skipped"}
+
+
+def test_a_folder_that_vanishes_fails_its_files_alone(recordings: Path) -> None:
+    soundfile.write("folder/sub/e.wav", noise(1, RATE, RATE).T, RATE)
+
+    def vanish(result: Result) -> None:
+        if Path(result.input).name == "d.wav":
+            shutil.rmtree("folder/sub")
+            shutil.rmtree("out")
+
+    summary = run_batch(["folder", "b.flac"], "out", config=PLAIN, on_result=vanish)
+    assert changed(summary) == {"c.wav": "ok", "d.wav": "ok", "e.wav": "failed", "b.flac": "ok"}
+    assert sorted(outputs("out")) == ["b.wav"]
+    again = run_batch(["folder", "b.flac"], "out", config=PLAIN)
+    assert changed(again) == {"c.wav": "ok", "b.flac": "skipped"}
+
+
+def test_a_full_disk_fails_what_does_not_fit(recordings: Path, small_disk: Path) -> None:
+    soundfile.write("folder/b.wav", noise(1, 20 * RATE, RATE).T, RATE)
+    summary = run_batch(["folder"], small_disk, config=PLAIN)
+    assert changed(summary) == {"b.wav": "failed", "c.wav": "ok", "d.wav": "ok"}
+    assert summary.results[0].error is not None
+    assert "the disk is full" in summary.results[0].error["message"]
+    hidden = [path.name for path in small_disk.rglob(".*")]
+    assert hidden == [JOURNAL_FILE]
+
+
+def test_a_journal_that_cannot_be_written_keeps_the_output_back(recordings: Path) -> None:
+    Path("folder_enhanced", JOURNAL_FILE).mkdir(parents=True)
+    summary = run_batch(["folder"], config=PLAIN)
+    assert (summary.failed, summary.ok) == (2, 0)
+    assert not list(Path("folder_enhanced").rglob("*.wav"))
+    assert summary.results[0].error is not None
+    assert summary.results[0].error["type"] == "OutputError"
+
+
+def test_odd_names_go_through(recordings: Path) -> None:
+    long = "\U0001f399" * 62 + ".wav"  # 252 bytes
+    names = ["two words\n.wav", long, "-o.wav", os.fsdecode(b"caf\xe9.wav")]
+    for name in names:
+        shutil.copy("a.wav", os.path.join("folder", "sub", name))
+    shutil.copy("b.flac", os.path.join("folder", "sub", "\U0001f399" * 62 + ".flac"))
+    summary = run_batch(["folder"], config=PLAIN)
+    assert summary.failed == 0
+    assert len(list(Path("folder_enhanced/sub").glob("*.wav"))) == len(names) + 2
+    assert run_batch(["folder"], config=PLAIN).skipped == summary.ok
+
+
+_RUNS_IN_CHILDREN = """
+import os, sys
+from speakup.batch import run_batch
+from speakup.config import Config
+config = Config(denoise=False, upsample="off", sample_rate="keep")
+for _ in sys.stdin:
+    child = os.fork()
+    if not child:
+        print(os.getpid(), flush=True)
+        summary = run_batch(["many"], "broken", config=config, jobs=2)
+        print(summary.ok, summary.skipped, summary.failed, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print("ended", flush=True)
+"""
+"""Starts a run in a process of its own for each line; torch is imported but once."""
+
+
+def test_whatever_is_killed_when_the_result_is_that_of_an_unbroken_run(recordings: Path) -> None:
+    source = noise(1, RATE, RATE).T
+    for number in range(24):
+        Path(f"many/{number % 3}").mkdir(parents=True, exist_ok=True)
+        soundfile.write(f"many/{number % 3}/{number}.wav", source * (1 + number) / 40, RATE)
+    run_batch(["many"], "whole", config=PLAIN)
+    draw = random.Random(0)
+    with subprocess.Popen(
+        [sys.executable, "-c", _RUNS_IN_CHILDREN],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+
+        def start() -> str:
+            assert program.stdin is not None
+            assert program.stdout is not None
+            program.stdin.write("\n")
+            program.stdin.flush()
+            return program.stdout.readline()
+
+        for kill in range(4):
+            run = int(start())
+            deadline = time.monotonic() + 60.0
+            wanted = 5 * kill + draw.randrange(1, 5)
+            while len(made("broken")) < wanted and time.monotonic() < deadline:
+                time.sleep(0.001)
+            time.sleep(0.02 * draw.random())
+            os.kill(run, signal.SIGKILL)
+            assert program.stdout.readline() == "ended\n"
+        before = len(made("broken"))
+        assert 0 < before < 24
+        start()
+        ok, skipped, failed = map(int, program.stdout.readline().split())
+        program.stdin.close()
+    assert (ok, skipped, failed) == (24 - before, before, 0)  # what was in flight, and the rest
+    assert outputs("broken") == outputs("whole")
+    assert [path.name for path in Path("broken").rglob(".*")] == [JOURNAL_FILE]
+
+
+def made(folder: str) -> list[Path]:
+    """List what has appeared in a folder."""
+    return [path for path in Path(folder).rglob("*.wav") if not path.name.startswith(".")]
+
+
+def outputs(folder: str) -> dict[str, bytes]:
+    """Give what has appeared in a folder, by relative path."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in made(folder)}
