@@ -1,11 +1,12 @@
-"""How fast the chain is on this machine, step by step."""
+"""How fast the chain is on this machine, and which of its steps takes how much."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,18 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 from scipy import signal
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 
-from speakup import audio
-from speakup.config import WORKING_RATE, Config
-from speakup.loudness import LoudnessMeter
+from speakup import audio, dsp
+from speakup.batching import Compute
+from speakup.config import Config
+from speakup.loudness import Limiter, LoudnessMeter, plan_gain, resolve_target, settle_gain
 from speakup.pipeline import Pipeline
-from speakup.stages import Compute
+from speakup.spool import Spool
+from speakup.stages import Stage
 from speakup.streaming import Resampler
 from speakup.survey import survey
 
@@ -33,16 +40,25 @@ _WARM_UP_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Step:
-    """The seconds a step took, and how many times faster than real time that is."""
+    """What a step takes of the CPU's time, how many times real time that is, and its share."""
 
     name: str
+    seconds: float
+    speed: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Total:
+    """What the whole chain takes from file to file, by the clock."""
+
     seconds: float
     speed: float
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured, on what; `total` is the whole chain from file to file."""
+    """What was measured, on what; steps work at the same time, so the total is less."""
 
     recording: str
     seconds: float
@@ -52,7 +68,7 @@ class Bench:
     precision: str
     threads: int
     steps: tuple[Step, ...]
-    total: Step
+    total: Total
 
     def to_json(self) -> dict[str, Any]:
         """Give a JSON-ready dict."""
@@ -62,12 +78,11 @@ class Bench:
 def run_bench(
     config: Config, recording: str | Path | None = None, *, seconds: float = 60.0
 ) -> Bench:
-    """Enhance a recording and time every step; models are loaded and warm beforehand.
+    """Enhance a recording and time it, then every step of the chain by itself.
 
-    The stages are timed within one run of the chain, which is also the total. What is between
-    them (decoding, the survey, resampling, encoding and the meter behind it) is then timed by
-    itself on the same recording. The chain's steps work at the same time, in threads, so that
-    the total is less than their sum.
+    The chain is timed by the clock. The steps are measured in CPU time, of all threads, so that
+    their shares are the same on a machine that is busy with other things. Models are loaded and
+    warm beforehand.
 
     Args:
         config: The models and the device.
@@ -89,15 +104,8 @@ def run_bench(
             _write_voice(source, seconds)
         target = Path(folder) / "enhanced.wav"
         result = pipeline.run(source, target)
-        times = {stage.name: stage.seconds for stage in result.stages}
-        between = _between(source, target, pipeline)
-    order = ("decode", "survey", "denoise", "super-resolve", "resample", "loudness", "encode")
-    times |= between
-
-    def step(name: str, taken: float) -> Step:
-        return Step(name, round(taken, 4), round(result.seconds / max(taken, 1e-6), 1))
-
-    names = [*order, *(name for name in times if name not in order)]
+        times = profiled(pipeline, source, target)
+    busy = sum(times.values())
     return Bench(
         recording="synthetic voice" if recording is None else str(recording),
         seconds=result.seconds,
@@ -106,62 +114,159 @@ def run_bench(
         device=str(compute.device),
         precision=str(compute.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
-        steps=tuple(step(name, times[name]) for name in names if times.get(name)),
-        total=step("total", result.elapsed),
+        steps=tuple(
+            Step(name, round(taken, 4), _speed(result.seconds, taken), round(taken / busy, 4))
+            for name, taken in times.items()
+        ),
+        total=Total(round(result.elapsed, 4), _speed(result.seconds, result.elapsed)),
     )
 
 
-def _between(source: Path, target: Path, pipeline: Pipeline) -> dict[str, float]:
-    """Time what the chain does between its stages, on the recording and its result."""
+def profiled(pipeline: Pipeline, source: Path, target: Path) -> dict[str, float]:
+    """Do what the chain does, one step after the other, and give the CPU seconds of each.
+
+    The recording is held in memory: this is for minutes, not for hours.
+
+    Args:
+        pipeline: What to profile.
+        source: The recording.
+        target: Where it was enhanced to; another file is written beside it.
+    """
+    clock = _Clock()
     info = audio.probe(source)
     rate, channels = info.sample_rate, info.channels
-    blocks, decode = _timed(lambda: list(audio.read_blocks(source)))
-    _, surveyed = _timed(lambda: survey(blocks, rate, channels))
+    for _ in range(2):  # once for each pass
+        with clock("decode"):
+            blocks = list(audio.read_blocks(source))
+    with clock("survey"):
+        found = survey(blocks, rate, channels)
+    blocks = [block[: found.distinct_channels] for block in blocks]
 
-    def resample() -> list[Block]:
-        passed, now = blocks, rate
-        for to in (WORKING_RATE, pipeline.output_rate(rate)):
-            step = Resampler(now, to, channels)
-            passed, now = [*map(step.push, passed), step.flush()], to
-        return passed
+    for maker in pipeline.stage_makers() if found.bandwidth_hz is not None else ():
+        stage = maker(found)
+        if stage is None:
+            continue
+        if stage.input_rate is not None:
+            with clock("resample"):
+                blocks = _resampled(blocks, rate, stage.input_rate)
+        rate = stage.output_rate or stage.input_rate or rate
+        with clock.networks_apart(stage.name):
+            blocks = _through(stage, blocks)
+    output_rate = pipeline.output_rate(found.sample_rate)
+    with clock("resample"):
+        blocks = _resampled(blocks, rate, output_rate)
+    if found.channels_equal:
+        blocks = [np.repeat(block, channels, axis=0) for block in blocks]
+    blocks = _level(clock, blocks, output_rate, pipeline)
+    _finish(clock, blocks, output_rate, pipeline, target)
+    return clock.seconds
 
-    _, resampled = _timed(resample)
-    done = list(audio.read_blocks(target))
-    out_rate = audio.probe(target).sample_rate
+
+def _level(clock: _Clock, blocks: list[Block], rate: int, pipeline: Pipeline) -> list[Block]:
+    """Profile the steps of the loudness stage."""
+    target = resolve_target(pipeline.config.loudness, pipeline.config.true_peak)
+    meter = LoudnessMeter(rate, len(blocks[0]))
+    with clock("meter"):
+        for block in blocks:
+            meter.push(block)
+    with Spool(len(blocks[0])) as spool:
+        with clock("spool"):
+            for block in blocks:
+                spool.write(block)
+        if target is None:
+            return blocks
+        with clock("settle"):
+            plan = plan_gain(meter, target)
+            plan = settle_gain(plan, target, meter, spool.read)
+        with clock("limiter"):
+            gain = np.float32(dsp.db_to_gain(plan.gain_db))
+            limiter = Limiter(rate, len(blocks[0]), target.true_peak_dbtp)
+            limited = [limiter.push(block * gain) for block in spool.read()]
+            return [*limited, limiter.flush()]
+
+
+def _finish(
+    clock: _Clock, blocks: list[Block], rate: int, pipeline: Pipeline, target: Path
+) -> None:
+    """Profile what is behind the stages."""
     coded = audio.resolve_format(
         target,
         format=pipeline.config.format,
         bit_depth=pipeline.config.bit_depth,
         bitrate=pipeline.config.bitrate,
-        sample_rate=out_rate,
-        channels=len(done[0]),
+        sample_rate=rate,
+        channels=len(blocks[0]),
     )
-
-    def encode() -> None:
+    with clock("encode"):
         again = target.with_name(f"again{target.suffix}")
-        with audio.AudioWriter(again, out_rate, len(done[0]), coded) as writer:
-            for block in done:
+        with audio.AudioWriter(again, rate, len(blocks[0]), coded) as writer:
+            for block in blocks:
                 writer.write(block)
-
-    def measure() -> None:
-        meter = LoudnessMeter(out_rate, len(done[0]))
-        for block in done:
+    with clock("check"):
+        meter = LoudnessMeter(rate, len(blocks[0]))
+        for block in blocks:
             meter.push(block)
         meter.integrated_lufs()
 
-    return {
-        "decode": 2.0 * decode,  # once for each pass
-        "survey": surveyed,
-        "resample": resampled,
-        "encode": _timed(encode)[1],
-        "check": _timed(measure)[1],
-    }
+
+class _Clock:
+    """CPU seconds of the whole process, by the name of what it did."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Count what is done within under a name."""
+        started = time.process_time()
+        yield
+        self._add(name, time.process_time() - started)
+
+    @contextlib.contextmanager
+    def networks_apart(self, stage: str) -> Iterator[None]:
+        """Count what networks do within and what is done beside them under two names."""
+        depth, entered, taken = 0, 0.0, 0.0
+
+        def enter(*_: object) -> None:
+            nonlocal depth, entered
+            if depth == 0:
+                entered = time.process_time()
+            depth += 1
+
+        def leave(*_: object) -> None:
+            nonlocal depth, taken
+            depth -= 1
+            if depth == 0:
+                taken += time.process_time() - entered
+
+        hooks = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
+        started = time.process_time()
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self._add(f"{stage}: network", taken)
+        self._add(f"{stage}: rest", time.process_time() - started - taken)
+
+    def _add(self, name: str, seconds: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 
-def _timed(action: Callable[[], Any]) -> tuple[Any, float]:
-    started = time.perf_counter()
-    result = action()
-    return result, time.perf_counter() - started
+def _through(stage: Stage, blocks: list[Block]) -> list[Block]:
+    passed = [*map(stage.push, blocks), *stage.flush()]
+    if hasattr(stage, "close"):
+        stage.close()
+    return passed
+
+
+def _resampled(blocks: list[Block], from_rate: int, to_rate: int) -> list[Block]:
+    step = Resampler(from_rate, to_rate, len(blocks[0]))
+    return [*map(step.push, blocks), step.flush()]
+
+
+def _speed(seconds: float, taken: float) -> float:
+    return round(seconds / max(taken, 1e-6), 1)
 
 
 def _write_voice(path: Path, seconds: float) -> None:

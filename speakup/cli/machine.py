@@ -58,9 +58,9 @@ def bench(
     *,
     config: Config,
 ) -> int:
-    """Measure how many times faster than real time each step is on this machine.
+    """Measure how many times faster than real time this machine is, and what each step takes.
 
-    Steps work at the same time, so the total is less than their sum.
+    Steps are measured in CPU time, one after the other; in the total they work at the same time.
     """
     from speakup.bench import run_bench
     from speakup.cli.compute import set_up
@@ -81,11 +81,14 @@ def bench(
         f"{found.threads} thread(s)"
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("step", "seconds", "speed"):
+    for heading in ("step", "CPU s", "speed", "share"):
         table.add_column(heading, justify="left" if heading == "step" else "right")
     for step in found.steps:
-        table.add_row(step.name, f"{step.seconds:.2f}", times(step.speed))
+        share = f"{100 * step.share:.1f} %"
+        table.add_row(step.name, f"{step.seconds:.2f}", times(step.speed), share)
     table.add_section()
+    busy = sum(step.seconds for step in found.steps)
+    table.add_row("on one core", f"{busy:.2f}", times(found.seconds / max(busy, 1e-6)))
     table.add_row("total", f"{found.total.seconds:.2f}", times(found.total.speed), style="bold")
     show(table)
     return 0
