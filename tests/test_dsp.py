@@ -106,3 +106,67 @@ def test_a_precision_is_the_one_asked_for() -> None:
     assert dsp.pick_dtype("fp16", cpu) is torch.float16
     assert dsp.pick_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
     assert dsp.pick_dtype("auto", torch.device("mps")) is torch.float32
+
+
+@pytest.mark.parametrize(
+    ("edge_hz", "width_hz"), [(3_400.0, 150.0), (8_000.0, 150.0), (500.0, 40.0)]
+)
+def test_a_highpass_stops_up_to_its_edge_and_passes_above_its_width(
+    edge_hz: float, width_hz: float
+) -> None:
+    rate = 44_100
+    click = torch.zeros(1, 4 * rate)
+    click[0, 2 * rate] = 1.0
+    response = np.abs(np.fft.rfft(dsp.highpass(click, edge_hz, width_hz, rate)[0].double()))
+    hertz = np.fft.rfftfreq(4 * rate, 1 / rate)
+    assert 20 * np.log10(response[hertz <= edge_hz].max()) < -69.0
+    passed = 20 * np.log10(response[hertz >= edge_hz + width_hz])
+    assert np.abs(passed).max() < 0.004
+
+
+def test_a_highpass_delays_nothing_and_sees_no_further_than_it_says() -> None:
+    rate, place = 44_100, 3_000
+    click = torch.zeros(1, 6_001)
+    click[0, place] = 1.0
+    result = dsp.highpass(click, 5_000.0, 300.0, rate)[0]
+    assert torch.allclose(result, result.flip(0), atol=1e-6)
+    assert int(result.abs().argmax()) == place
+    reach = dsp.highpass_reach(300.0, rate)
+    beyond = torch.cat([result[: place - reach], result[place + reach + 1 :]])
+    assert float(beyond.abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("samples", [1, 2, 1_000])
+def test_a_highpass_takes_any_length_and_no_constant(samples: int) -> None:
+    result = dsp.highpass(torch.ones(2, samples), 100.0, 100.0, 44_100)
+    assert result.shape == (2, samples)
+    assert float(result.abs().max()) < 1e-3
+
+
+def test_a_highpass_at_half_the_rate_leaves_nothing() -> None:
+    assert float(dsp.highpass(white(1, 5_000), 23_000.0, 150.0, 44_100).abs().max()) < 1e-5
+
+
+def test_resampling_alike_gives_the_same_numbers_wherever_it_begins() -> None:
+    waveform = white(1, 44_100)
+    whole = dsp.resample_alike(waveform, 44_100, 16_000)
+    part = dsp.resample_alike(waveform[:, 441 * 20 :], 44_100, 16_000)
+    assert torch.equal(part[:, 100:], whole[:, 160 * 20 + 100 :])
+    assert torch.allclose(whole, dsp.resample(waveform, 44_100, 16_000), atol=1e-4)
+    assert whole.dtype == torch.float32
+
+
+@pytest.mark.parametrize("norm", ["slaney", None])
+def test_mel_filters_are_triangles_between_mel_points(norm: str | None) -> None:
+    """Slaney's scale: 200/3 Hz a mel up to 1 kHz, then ln(6.4)/27 a mel."""
+    bins, rate, bands = 1_025, 44_100, 80
+    filters = dsp.mel_filters(bins, rate, bands, 0.0, 8_000.0, norm=norm).numpy()
+    mels = np.linspace(0.0, 15.0 + np.log(8.0) * 27.0 / np.log(6.4), bands + 2)
+    bent = 1_000.0 * np.exp(np.log(6.4) / 27.0 * (mels - 15.0))
+    points = np.where(mels < 15.0, mels * 200.0 / 3.0, bent)
+    hertz = np.linspace(0.0, rate / 2, bins)
+    for band in range(bands):
+        low, middle, high = points[band : band + 3]
+        triangle = np.interp(hertz, [low, middle, high], [0.0, 1.0, 0.0])
+        area = 2.0 / (high - low) if norm else 1.0
+        assert np.allclose(filters[:, band], area * triangle, atol=3e-5 * area)
