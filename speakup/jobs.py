@@ -83,13 +83,15 @@ def plan_jobs(
     wanted = _Choice(tuple(include), tuple(exclude), recursive)
     jobs: list[Job] = []
     left_out: list[tuple[Path, str]] = []
-    named = [source for source in sources if not source.is_dir()]
+    outputs = set() if into is None else outputs_in(into)
+    earlier = {source for source in sources if os.path.realpath(source) in outputs}
+    named = [source for source in sources if not source.is_dir() and source not in earlier]
     targets = _beside(named, extension) if into is None else _inside(named, into, extension)
     made = {stem for path in named for stem in _stems_beside(path)}
     for source in sources:
         if source.is_dir():
             jobs += _folder_jobs(source, into, extension, wanted, left_out)
-        elif source.parent / source.stem in made:
+        elif source in earlier or source.parent / source.stem in made:
             left_out.append((source, _MADE_EARLIER))
         else:
             jobs.append(Job(source, targets[source], into))

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 
 from speakup.errors import ConfigError, InputError
 from speakup.jobs import Plan, plan_jobs
+from speakup.journal import JOURNAL_FILE
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +153,85 @@ def test_a_folder_without_recordings_is_a_job_that_fails() -> None:
     assert job.target is None
     assert isinstance(job.error, InputError)
     assert "holds no recordings" in str(job.error)
+
+
+def journal(folder: str, *outputs: str) -> None:
+    """Write what a run leaves in a folder of outputs."""
+    lines = [{"event": "file", "output": output} for output in outputs]
+    Path(folder, JOURNAL_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_recordings_that_would_share_an_output_keep_their_extensions() -> None:
+    touch("rec/a.wav", "rec/a.mp3", "rec/b.m4a", "rec/b.ogg", "rec/c.mp3")
+    expected = [
+        ("rec/a.mp3", "rec_enhanced/a.mp3.wav"),
+        ("rec/a.wav", "rec_enhanced/a.wav"),
+        ("rec/b.m4a", "rec_enhanced/b.m4a.wav"),
+        ("rec/b.ogg", "rec_enhanced/b.ogg.wav"),
+        ("rec/c.mp3", "rec_enhanced/c.wav"),
+    ]
+    assert pairs(plan_jobs(["rec"])) == expected
+    chosen = plan_jobs(["rec"], include=["*.mp3"])  # what is chosen changes no name
+    assert pairs(chosen) == [expected[0], expected[4]]
+    assert pairs(plan_jobs(["rec/a.wav", "rec/a.mp3"])) == [
+        ("rec/a.wav", "rec/a_enhanced.wav"),
+        ("rec/a.mp3", "rec/a.mp3_enhanced.wav"),
+    ]
+    touch("rec/a_enhanced.wav", "rec/a.mp3_enhanced.wav")
+    assert pairs(plan_jobs(["rec"])) == expected
+
+
+def test_outputs_of_any_earlier_run_below_are_left_out() -> None:
+    touch("rec/a.m4a", "rec/first/a.wav", "rec/first/mine.wav", "rec/b.mp3", "rec/b.wav")
+    journal("rec/first", "a.wav", "gone.wav")
+    journal("rec", "b.wav")
+    plan = plan_jobs(["rec"], "rec/second")
+    assert [source for source, _ in pairs(plan)] == [
+        "rec/a.m4a",
+        "rec/b.mp3",
+        "rec/first/mine.wav",
+    ]
+    assert [path.as_posix() for path, _ in plan.left_out] == ["rec/b.wav", "rec/first/a.wav"]
+    assert pairs(plan_jobs(["rec/b.mp3", "rec/b.wav"], "rec/")) == [("rec/b.mp3", "rec/b.wav")]
+
+
+def test_a_folder_within_earlier_outputs_holds_nothing_new() -> None:
+    touch("out/deep/a.wav", "out/deep/b.wav")
+    journal("out", "deep/a.wav")
+    assert [source for source, _ in pairs(plan_jobs(["out/deep"]))] == ["out/deep/b.wav"]
+
+
+def test_no_link_leads_in_a_circle_or_to_the_same_file_again() -> None:
+    touch("rec/sub/b.wav", "elsewhere/c.wav", "elsewhere/d.wav")
+    links = {
+        "rec/a.wav": "sub/b.wav",
+        "rec/c.wav": "../elsewhere/c.wav",
+        "rec/sub/loop": "..",
+        "rec/sub/far": "../../elsewhere",
+        "rec/gone.wav": "nowhere.wav",
+    }
+    for name, target in links.items():
+        Path(name).symlink_to(target)
+    plan = plan_jobs(["rec"])
+    assert [source for source, _ in pairs(plan)] == ["rec/c.wav", "rec/gone.wav", "rec/sub/b.wav"]
+    assert {path.as_posix(): reason for path, reason in plan.left_out} == {
+        "rec/sub/far": "links to folders are not followed",
+        "rec/sub/loop": "links to folders are not followed",
+        "rec/a.wav": "it is the same file as rec/sub/b.wav",
+    }
+    Path("by-another-name").symlink_to("rec")  # what is named, is meant
+    assert len(plan_jobs(["by-another-name"]).jobs) == 3
+    assert len(plan_jobs(["rec", "by-another-name"]).jobs) == 3
+    assert len(plan_jobs(["rec/sub/b.wav", "rec"], "out").jobs) == 3
+
+
+def test_names_of_any_bytes_are_planned() -> None:
+    names = [os.fsdecode(b"caf\xe9.mp3"), "two\nlines.mp3", " .mp3", "-o.mp3", "\U0001f399" * 62]
+    touch(*(f"rec/{name}.wav" for name in names))
+    plan = plan_jobs(["rec"])
+    assert sorted(job.source.name for job in plan.jobs) == sorted(f"{name}.wav" for name in names)
+    beside = plan_jobs([f"rec/{names[-1]}.wav"]).jobs[0].target
+    assert beside is not None
+    assert len(os.fsencode(beside.name)) <= 255
+    touch(str(beside))
+    assert len(plan_jobs(["rec"]).jobs) == len(names)
