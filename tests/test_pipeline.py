@@ -25,6 +25,7 @@ from speakup.audio import probe
 from speakup.catalogue import LoadedModel
 from speakup.config import Config
 from speakup.errors import ConfigError, InputError, ModelError, OutputError
+from speakup.networks.ap_bwe import APBWE
 from speakup.pipeline import Pipeline, enhance
 from speakup.result import Result
 from speakup.stages import Stage
@@ -431,6 +432,20 @@ def test_a_model_of_another_rate_is_refused(tmp_path: Path, small_models: dict[s
     config = Config(**{**small_models, "denoiser": str(odd)})
     with pytest.raises(ModelError, match="24000 Hz, not to denoise at 16000"):
         Pipeline(config).process(white(1, 1_000), RATE)
+
+
+@pytest.mark.parametrize("rate", [16_000, 48_000])
+def test_an_upsampler_may_work_at_rates_of_its_own(tmp_path: Path, rate: int) -> None:
+    sizes = {"channels": 8, "layers": 1}
+    changes = {"task": "upsample", "architecture": "ap-bwe", "hyperparameters": sizes}
+    good = save_model(tmp_path / "good", APBWE(**sizes), sample_rate=48_000, **changes)
+    options: dict[str, Any] = {"denoise": False, "loudness": "off", "upsample": "always"}
+    config = Config(**options, upsampler=str(good), sample_rate=44_100)
+    result = Pipeline(config).process(white(2, 2 * rate), rate)
+    assert result.shape == (2, 88_200) and np.isfinite(result).all()
+    odd = save_model(tmp_path / "odd", APBWE(**sizes), sample_rate=44_100, **changes)
+    with pytest.raises(ModelError, match="at 44100 Hz, not to upsample at 48000"):
+        Pipeline(dataclasses.replace(config, upsampler=str(odd))).process(white(1, 1_000), rate)
 
 
 def test_a_device_that_is_not_there_is_refused_at_once() -> None:
