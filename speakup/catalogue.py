@@ -28,10 +28,10 @@ from speakup.cards import (
     read_config,
 )
 from speakup.config import Config
-from speakup.errors import ModelError
+from speakup.errors import MissingFile, ModelError
 from speakup.hub import cache
 from speakup.hub.client import FileProgress, RemoteFile
-from speakup.hub.faults import MissingFile, fetch_command, quoted
+from speakup.hub.faults import fetch_command, quoted
 from speakup.published import Published
 
 if TYPE_CHECKING:
@@ -206,16 +206,51 @@ def fetch_models(
         ModelError: one of them cannot be had.
     """
     missing = [name for name in names if (card := find_card(name)) is None or not card.cached]
-    return [
-        fetch_model(
-            name,
-            offline=offline,
-            accept_license=accept_license,
-            words=quoted(*(missing if name in missing else [name])),
-            progress=progress,
+    cards = []
+    for name in names:
+        try:
+            card = fetch_model(
+                name,
+                offline=offline,
+                accept_license=accept_license,
+                words=quoted(*(missing if name in missing else [name])),
+                progress=progress,
+            )
+        except ModelError as error:
+            others = [model for model in published.MODELS if model.name in missing]
+            also = [_published_file(model).origin for model in others if model.name != name]
+            if not also or name not in missing:
+                raise
+            remedy = f"{error.remedy}; and {', and '.join(also)}"
+            raise type(error)(error.problem, error.subject, remedy) from error
+        cards.append(card)
+    return cards
+
+
+def foresee_models(config: Config) -> list[ModelCard]:
+    """Give the cards of the models that a configuration may need, without any request.
+
+    Of an hf:// model that is not on this machine no more is known than its address.
+    """
+    found = []
+    for task, name in choose_models(config).items():
+        unknown = ModelCard(
+            name=name,
+            task=task,
+            architecture="",
+            sample_rate=0,
+            hyperparameters={},
+            parameters=0,
+            bytes=0,
+            licence="unknown",
+            description="",
+            folder=cache.cache_folder() if name.startswith("hf://") else Path(),
+            revision="unknown",
+            source="hub",
+            cached=False,
         )
-        for name in names
-    ]
+        found.append(find_card(name) or unknown)
+    return found
 
 
 def verify_model(name: str) -> str | None:

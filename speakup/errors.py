@@ -47,3 +47,7 @@ class ModelError(SpeakupError):
     """A model cannot be had, or does not match its description (exit code 5)."""
 
     exit_code = 5
+
+
+class MissingFile(ModelError):
+    """A model's repository has no file of the name asked for (exit code 5)."""

@@ -6,6 +6,7 @@ another host that sends the bytes. Small files come from the Hub itself.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -234,6 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(416, b"", {"Content-Range": f"bytes */{whole}"})
         body = content[start:] + bytes(trouble.extra)
         self.send_response(206 if start else 200)
+        self.send_header("Connection", "close")
         if start:
             headers["Content-Range"] = f"bytes {start}-{whole - 1}/{whole}"
         if not trouble.extra:
@@ -252,6 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
+        self.send_header("Connection", "close")
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
@@ -301,8 +305,71 @@ def start(
     )
 
 
+ZYGOTE = """
+import json, os, sys
+import httpx2, numpy, rich.console, rich.progress, rich.table, safetensors, speakup.cli
+import speakup.cards
+for line in sys.stdin:
+    job = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        for number, name in ((1, job["out"]), (2, job["err"])):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), number)
+        os.environ.clear()
+        os.environ.update(job["variables"])
+        sys.argv = ["speakup", *job["words"]]
+        code = 1
+        try:
+            exec(job["script"] or "sys.exit(speakup.cli.main())", {"sys": sys, "speakup": speakup})
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Zygote:
+    """A process that has imported what does not depend on the environment, and forks others."""
+
+    def __init__(self) -> None:
+        nobody = environment(Path("nowhere"), "http://127.0.0.1:9")
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", ZYGOTE],
+            env=nobody,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, words: Sequence[str], variables: dict[str, str], script: str = "") -> Done:
+        """Run a `speakup` process to its end."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            job = {"words": list(words), "variables": variables, "script": script}
+            self.process.stdin.write(json.dumps(job | {"out": str(out), "err": str(err)}) + "\n")
+            self.process.stdin.flush()
+            code = int(self.process.stdout.readline())
+            done = Done(code, out.read_text("utf-8"), err.read_text("utf-8"))
+        assert "Traceback" not in done.err, done.err
+        return done
+
+
+@functools.cache
+def _zygote() -> Zygote:
+    return Zygote()
+
+
 def run(words: Sequence[str], variables: dict[str, str], script: str = "") -> Done:
-    """Run a `speakup` process to its end."""
+    """Run a `speakup` process to its end, forked from one that is there where that can be."""
+    if hasattr(os, "fork"):
+        return _zygote().run(words, variables, script)
     with start(words, variables, script) as process:
         out, err = process.communicate(timeout=120)
     assert "Traceback" not in err, err

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from speakup.cli.downloads import show_downloads
+from speakup.cli.downloads import origin, show_downloads
 from speakup.cli.terminal import Terminal, show
 from speakup.config import PRESETS, Config
 from speakup.errors import ConfigError, ModelError
@@ -198,13 +198,6 @@ def remove(
         return {"status": "ok", "name": name, "bytes": freed, "said": said}
 
     return _each(names, drop, "said", Terminal(quiet=quiet), as_json)
-
-
-def origin(card: ModelCard) -> str:
-    """Say what a name has come to: repository, commit and licence."""
-    if card.source != "hub":
-        return f"{card.source}, {card.revision} ({card.licence})"
-    return f"hf://{card.repository}@{card.revision} ({card.licence})"
 
 
 def _each(

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from speakup.cli.terminal import Terminal, printable
+from speakup.config import Config
 from speakup.result import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from speakup.cards import ModelCard
     from speakup.hub.client import FileProgress
 
 
@@ -21,6 +23,36 @@ def show_downloads(terminal: Terminal) -> Iterator[FileProgress]:
     """Give what is to be told how far each file is, until the end of the block."""
     with terminal.bars() as live:
         yield _Bars(live).tell
+
+
+def prepare_models(config: Config, terminal: Terminal) -> None:
+    """Fetch what a configuration needs, and say what names of the Hub have come to.
+
+    Raises:
+        ModelError: a model cannot be had.
+        ConfigError: the device is not there.
+    """
+    from speakup.catalogue import choose_models, fetch_models, foresee_models
+
+    names = list(choose_models(config).values())
+    missing = not all(card.cached for card in foresee_models(config))
+    with show_downloads(terminal) if missing else contextlib.nullcontext() as tell:
+        cards = fetch_models(
+            names,
+            offline=config.offline,
+            accept_license=config.accept_license,
+            progress=tell,
+        )
+    for card in cards:
+        if card.source == "hub":
+            terminal.say(f"{card.task} with ", (card.name, "bold"), f": {origin(card)}")
+
+
+def origin(card: ModelCard) -> str:
+    """Say what a name has come to: repository, commit and licence."""
+    if card.source != "hub":
+        return f"{card.source}, {card.revision} ({card.licence})"
+    return f"hf://{card.repository}@{card.revision} ({card.licence})"
 
 
 class _Bars:

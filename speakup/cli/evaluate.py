@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from speakup.cli.downloads import prepare_models
 from speakup.cli.options import (
     COMPUTE_FIELDS,
     MODEL_FIELDS,
@@ -58,8 +59,9 @@ def evaluate(
     from speakup.cli.compute import set_up
     from speakup.evaluation import evaluate_pairs, read_pairs
 
-    set_up(config)
     terminal = Terminal(progress=not no_progress)
+    prepare_models(config, terminal)  # once, and not pair by pair
+    set_up(config)
     found = read_pairs(pairs, limit)
     with terminal.bars() as bars:
         task = bars.add_task(f"{len(found)} pairs", total=len(found), speed="", left="")
@@ -79,14 +81,8 @@ def evaluate(
 
 def _enhancer(config: Config) -> Enhancer:
     """Make the chain without its last stage: gain is no merit, and metrics undo it anyway."""
-    from speakup.catalogue import fetch_models
-    from speakup.jobs import planned_models
     from speakup.pipeline import Pipeline
 
-    # Once, and not pair by pair.
-    fetch_models(
-        planned_models(config), offline=config.offline, accept_license=config.accept_license
-    )
     pipeline = Pipeline(dataclasses.replace(config, loudness="off"))
 
     def enhance(waveform: NDArray[np.float32], rate: int) -> tuple[NDArray[np.float32], int]:

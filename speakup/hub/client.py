@@ -126,8 +126,8 @@ def ask(file: RemoteFile) -> Offer:
         raise BadAnswer(f"the Hub names no commit for {file.name}")
     if not etag:
         raise BadAnswer(f"the Hub gives {file.name} no ETag")
-    if not re.fullmatch(r"\w[\w.-]{0,199}", etag):
-        etag = hashlib.sha1(etag.encode()).hexdigest()
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", etag):  # none of the Hub's own
+        etag = hashlib.sha1(f"{file.name} {etag}".encode()).hexdigest()
     return Offer(commit, etag, found.size)
 
 

@@ -7,13 +7,8 @@ import shlex
 import urllib.request
 from urllib.parse import urlsplit
 
-from speakup.errors import ModelError
+from speakup.errors import MissingFile, ModelError
 from speakup.hub.client import BadAnswer, Cut, RemoteFile, endpoint, library
-
-
-class MissingFile(ModelError):
-    """A repository has no file of that name (exit code 5)."""
-
 
 _TOKEN = "HF_TOKEN=<your token>"
 
