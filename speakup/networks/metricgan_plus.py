@@ -114,7 +114,10 @@ class MetricGANPlus(nn.Module):
 
     @property
     def context_samples(self) -> int:
-        """Samples on either side of a sample that count for its output in practice: a second."""
+        """Samples on either side of a sample that count for its output in practice: a second.
+
+        An LSTM has no end to its reach; random weights forget within a quarter of that.
+        """
         return self.sample_rate
 
     def forward(self, waveform: Tensor) -> Tensor:
