@@ -38,6 +38,7 @@ LAYERS = {
     "sink": 2,
     "remux": 2,
     "riff": 2,
+    "pipes": 2,
     "muxer": 2,
     "outputs": 2,
     "ogg": 2,

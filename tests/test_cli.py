@@ -118,6 +118,7 @@ def test_nothing_said_means_the_defaults(speakup: Any, monkeypatch: pytest.Monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr("speakup.batch.run_jobs", keep)
+    monkeypatch.setattr("speakup.cli.enhance.prepare_models", lambda *_: None)
     speakup("enhance", "talk.wav")
     assert seen == [Config()]
     options = {
@@ -141,6 +142,8 @@ def test_nothing_said_means_the_defaults(speakup: Any, monkeypatch: pytest.Monke
         "--precision": ("fp32", {"precision": "fp32"}),
         "--threads": ("1", {"threads": 1}),
         "--offline": (None, {"offline": True}),
+        "--preset": ("studio", {"preset": "studio"}),
+        "--accept-license": (None, {"accept_license": True}),
     }
     for flag, (value, changes) in options.items():
         words = [flag] if value is None else [flag, value]
@@ -165,8 +168,10 @@ def test_nothing_said_means_the_defaults(speakup: Any, monkeypatch: pytest.Monke
         (["enhance", "talk.wav", "-o", "talk.xyz", *PLAIN], ".xyz is not a format"),
         (["enhance", "talk.wav", "junk.wav", "-o", "out.wav"], "out.wav: is one file's name for 2"),
         (["enhance", "talk.wav", "junk.wav", "--report", "p.html"], "p.html: a report shows one"),
-        (["enhance", "-"], "standard input cannot be read yet"),
-        (["enhance", "talk.wav", "-o", "-"], "standard output cannot be written yet"),
+        (["enhance", "-", "talk.wav"], "- goes with one recording, not 2"),
+        (["enhance", "talk.wav", "-o", "-", "--json"], "--json and the sound would both go to"),
+        (["enhance", "talk.wav", "--raw", "16000:1:s16le"], "--raw is for standard input"),
+        (["enhance", "-", "--raw", "16000:1:s17le", "-o", "a.wav"], "raw is '16000:1:s17le'"),
     ],
 )
 def test_wrong_usage_is_one_line_and_two(speakup: Any, words: list[str], says: str) -> None:
@@ -309,6 +314,64 @@ def test_folders(speakup: Any) -> None:
     assert "a_enhanced.wav: left out" in speakup("enhance", "rec", *PLAIN).err
 
 
+def test_a_folder_goes_on_where_it_was_left(speakup: Any) -> None:
+    for name in ("rec/a.wav", "rec/a.flac", "rec/sub/b.wav"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(name, noise(1, RATE, RATE).T, RATE)
+    Path("rec/bad.wav").write_text("no sound")
+    planned = speakup("enhance", "rec", *PLAIN, "--dry-run").out
+    assert "rec/a.flac -> rec_enhanced/a.flac.wav (" in planned
+    assert not Path("rec_enhanced").exists()
+
+    done = speakup("enhance", "rec", *PLAIN)
+    assert done.code == 1
+    last = done.err.splitlines()[-2:]
+    assert last[0].startswith("failed: rec/bad.wav: is not audio")
+    assert last[1].startswith("3 done, 1 failed: 3.0 s in ")
+    Path("rec/bad.wav").unlink()
+    again = speakup("enhance", "rec", *PLAIN)
+    assert again.code == 0
+    assert again.err.count("it is finished") == 3
+    assert sorted(again.out.splitlines()) == sorted(done.out.splitlines())
+    assert "3 skipped" in again.err
+
+    event = speakup("enhance", "rec", *PLAIN, "--loudness", "ebu", "--dry-run", "--json").events[0]
+    assert (event["status"], event["reason"]) == ("overwrite", None)
+    words = ("--loudness", "ebu", "--no-resume")
+    event = speakup("enhance", "rec", *PLAIN, *words, "--dry-run", "--json").events[0]
+    assert (event["status"], event["reason"]) == ("skip", "it exists")
+    assert "3 skipped" in speakup("enhance", "rec", *PLAIN, *words).err
+    assert "3 done" in speakup("enhance", "rec", *PLAIN, "--loudness", "ebu").err
+    assert "3 done" in speakup("enhance", "rec", *PLAIN, "--loudness", "ebu", "--overwrite").err
+
+
+def test_what_is_left_out_is_said_in_few_lines(speakup: Any) -> None:
+    Path("rec").mkdir()
+    for number in range(6):
+        shutil.copy("talk.wav", f"rec/{number}.wav")
+        shutil.copy("talk.wav", f"rec/{number}_enhanced.wav")
+    words = ["enhance", "rec", *PLAIN, "--dry-run"]
+    assert "6 files are left out, each because an earlier run made it" in speakup(*words).err
+    assert "rec/0_enhanced.wav: left out" in speakup(*words, "-v").err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_names_that_are_no_text_reach_stdout_byte_by_byte(speakup: Any) -> None:
+    name = b"caf\xe9\n\xf0\x9f\x8e\x99.wav"
+    Path("rec").mkdir()
+    shutil.copy("talk.wav", os.path.join("rec", os.fsdecode(name)))
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "speakup", "enhance", "rec", *PLAIN],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+    )
+    assert (done.returncode, done.stdout) == (0, b"rec_enhanced/" + name + b"\n")
+    file, summary = speakup("enhance", "rec", *PLAIN, "--json").events
+    assert os.fsencode(file["output"]) == b"rec_enhanced/" + name
+    assert (file["status"], summary["skipped"]) == ("skipped", 1)
+
+
 def test_dry_run_writes_nothing(speakup: Any, models: tuple[str, ...]) -> None:
     Path("talk_enhanced.wav").touch()
     done = speakup("enhance", "talk.wav", *models, "--dry-run")
@@ -394,13 +457,21 @@ def test_long_work_is_told_where_there_is_no_terminal(
     assert "%" not in speakup("enhance", "talk.wav", *PLAIN, "--no-progress", "--overwrite").err
 
 
-def test_ctrl_c_leaves_no_temporary_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "jobs", "code"),
+    [(signal.SIGINT, "1", 130), (signal.SIGTERM, "2", 143)],
+)
+def test_a_signal_leaves_no_temporary_file(
+    tmp_path: Path, number: signal.Signals, jobs: str, code: int
+) -> None:
     silence = np.zeros((30 * 60 * 8_000,), np.int16)
     silence[::1000] = 1000
-    soundfile.write(tmp_path / "long.wav", silence, 8_000)
+    (tmp_path / "rec").mkdir()
+    for name in ("one.wav", "two.wav"):
+        soundfile.write(tmp_path / "rec" / name, silence, 8_000)
     root = Path(__file__).resolve().parents[1]
     with subprocess.Popen(
-        [sys.executable, "-m", "speakup", "enhance", "long.wav", *PLAIN],
+        [sys.executable, "-m", "speakup", "enhance", "rec", *PLAIN, "-j", jobs],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(root)},
         stdout=subprocess.PIPE,
@@ -408,15 +479,43 @@ def test_ctrl_c_leaves_no_temporary_file(tmp_path: Path) -> None:
         text=True,
     ) as process:
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob(".*.part")) and time.monotonic() < deadline:
+        while not list(tmp_path.glob("*/.*.part")) and time.monotonic() < deadline:
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == code, err
     assert out == ""
-    assert "interrupted: 0 of 1 files are done. The same command goes on" in err
+    assert "interrupted: 0 of 2 files are done. The same command goes on" in err
     assert "Traceback" not in err
-    assert [path.name for path in tmp_path.iterdir()] == ["long.wav"]
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"one.wav", "two.wav"}
+
+
+def test_what_does_not_unwind_is_ended_all_the_same(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys, time
+from pathlib import Path
+from speakup.cli.interrupt import interruptible
+from speakup.hold import Temporary
+with interruptible(lambda: print("told", file=sys.stderr)):
+    Temporary(Path("a.wav"))
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(600)
+    finally:
+        time.sleep(600)  # as a network that cannot be stopped
+"""
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (130, "told\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_reader_that_leaves_is_no_fault(tmp_path: Path) -> None:

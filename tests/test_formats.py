@@ -9,6 +9,7 @@ import pytest
 
 from speakup.audio import OutputFormat, resolve_format
 from speakup.errors import ConfigError
+from speakup.formats import video_extension
 
 
 def resolve(name: str, **options: Any) -> OutputFormat:
@@ -34,6 +35,11 @@ def resolve(name: str, **options: Any) -> OutputFormat:
         ("a.ogg", ("ogg", ".ogg", 44100, None, 160)),
         ("a.opus", ("opus", ".opus", 48000, None, 128)),
         ("a.m4a", ("m4a", ".m4a", 44100, None, 192)),
+        ("a.mp4", ("mp4", ".mp4", 44100, None, 192)),
+        ("a.M4V", ("mp4", ".M4V", 44100, None, 192)),
+        ("a.mov", ("mov", ".mov", 44100, None, 192)),
+        ("a.mkv", ("mkv", ".mkv", 44100, "24", None)),
+        ("a.webm", ("webm", ".webm", 48000, None, 128)),
     ],
 )
 def test_the_extension_decides_and_wav_24_is_the_default(
@@ -47,6 +53,27 @@ def test_the_extension_decides_and_wav_24_is_the_default(
         found.bit_depth,
         found.bitrate,
     ) == expected
+
+
+def test_matroska_is_lossless_unless_a_bit_rate_is_given() -> None:
+    assert resolve("a.mkv").codec == "flac"
+    lossy = resolve("a.mkv", bitrate=96)
+    assert (lossy.name, lossy.codec, lossy.sample_rate, lossy.bitrate) == (
+        "mkv",
+        "libopus",
+        48000,
+        96,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "extension"),
+    [("a.mp4", ".mp4"), ("a.MOV", ".MOV"), ("a.avi", ".mkv"), ("a.wmv", ".mkv"), ("a.wav", None)],
+)
+def test_a_video_keeps_its_container_where_it_can_be_written(
+    name: str, extension: str | None
+) -> None:
+    assert video_extension(name) == extension
 
 
 def test_a_format_asked_for_names_what_has_no_extension() -> None:
@@ -87,7 +114,9 @@ def test_the_default_bit_rate_follows_channels_and_rate() -> None:
     ("name", "options", "says"),
     [
         ("a.xyz", {}, ".xyz"),
-        ("a.mp4", {}, ".mp4"),
+        ("a.avi", {}, ".avi"),
+        ("a.webm", {"bit_depth": "16"}, "bit depth"),
+        ("a.mkv", {"bit_depth": "16", "bitrate": 96}, "bit depth"),
         ("a.wav", {"format": "mp3"}, "wav"),
         ("a", {"format": "aiff"}, "aiff"),
         ("a.flac", {"bit_depth": "32f"}, "32f"),

@@ -90,7 +90,7 @@ def test_an_empty_name_does_not_mean_everything_here() -> None:
         plan_jobs([""])
 
 
-def test_pipes_are_refused_for_now() -> None:
+def test_pipes_are_for_one_recording_alone() -> None:
     with pytest.raises(ConfigError, match="standard input"):
         plan_jobs(["-"])
     with pytest.raises(ConfigError, match="standard output"):

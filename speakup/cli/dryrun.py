@@ -9,6 +9,7 @@ from typing import Any
 from speakup import audio, errors
 from speakup.batch import Accounts
 from speakup.cards import ModelCard
+from speakup.catalogue import foresee_models
 from speakup.cli.terminal import Terminal
 from speakup.config import Config
 from speakup.errors import InputError, SpeakupError
@@ -29,16 +30,20 @@ def tell_plan(
     """Say what would be done with each job; give the exit code that doing it would begin with.
 
     Raises:
-        ModelError: a model that is needed cannot be had.
+        ModelError: there is no model of a name.
         ConfigError: a setting cannot be used.
     """
     target = resolve_target(config.loudness, config.true_peak)
-    accounts = Accounts(jobs, config, overwrite=overwrite, resume=resume)
+    cards = foresee_models(config)
+    accounts = Accounts(jobs, config, overwrite=overwrite, resume=resume, cards=cards)
     steps = [_step(card, config) for card in accounts.cards]
     if target is not None:
         steps.append(f"loudness {target.name}, at most {target.true_peak_dbtp:g} dBTP")
     if not as_json:
         terminal.say("stages: ", "; ".join(steps) or "none")
+        for card in cards:
+            if not card.cached:
+                terminal.say("to be fetched first: ", _missing(card))
 
     failures: list[SpeakupError] = []
     for job in jobs:
@@ -64,7 +69,7 @@ def tell_plan(
 def _planned(job: Job, config: Config, accounts: Accounts) -> dict[str, Any]:
     if job.error is not None or job.target is None:
         raise job.error or InputError("there is nothing to do", job.source)
-    info = audio.probe(job.source)
+    info = audio.probe(job.source, config.track)
     rate = info.sample_rate if config.sample_rate == "keep" else int(config.sample_rate)
     channels = 1 if config.channels == "mono" else info.channels
     coded = audio.resolve_format(
@@ -97,8 +102,20 @@ def _step(card: ModelCard, config: Config) -> str:
     return f"{card.task} with {card.name}"
 
 
-def _model(card: ModelCard) -> dict[str, str]:
-    return {"task": card.task, "name": card.name, "revision": card.revision}
+def _model(card: ModelCard) -> dict[str, Any]:
+    return {
+        "task": card.task,
+        "name": card.name,
+        "revision": card.revision,
+        "cached": card.cached,
+    }
+
+
+def _missing(card: ModelCard) -> str:
+    if not card.repository:
+        return card.name
+    size = f"{card.bytes / 1e6:.1f} MB"
+    return f"{card.name} ({size}) from hf://{card.repository}@{card.revision}"
 
 
 def _line(event: dict[str, Any]) -> str:

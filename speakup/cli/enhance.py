@@ -12,6 +12,7 @@ import typer
 
 from speakup import errors
 from speakup.cli import progress
+from speakup.cli.downloads import prepare_models
 from speakup.cli.interrupt import interruptible
 from speakup.cli.options import (
     ALL_FIELDS,
@@ -24,15 +25,15 @@ from speakup.cli.options import (
     Verbose,
     takes_config,
 )
+from speakup.cli.pipe import PIPE, check_pipe, run_pipe
 from speakup.cli.terminal import Terminal, debugging, times, unexpected
 from speakup.config import Config
 from speakup.errors import ConfigError, SpeakupError
-from speakup.result import duration
+from speakup.result import Result, duration
 
 if TYPE_CHECKING:
     from speakup.batch import Summary
     from speakup.jobs import Job, Plan
-    from speakup.result import Result
 
 
 Output = Annotated[
@@ -41,8 +42,8 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="A file's name, or a folder; by default talk_enhanced.wav beside talk.wav, "
-        "and <folder>_enhanced beside a folder",
+        help="A file's name, a folder, or - for standard output; by default talk_enhanced.wav "
+        "beside talk.wav, and <folder>_enhanced beside a folder",
         rich_help_panel=FILES,
     ),
 ]
@@ -90,6 +91,16 @@ DryRun = Annotated[
 ]
 
 
+Raw = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RATE:CHANNELS:FORMAT",
+        help="Read - as samples without a header, such as 16000:1:s16le",
+        rich_help_panel=FILES,
+    ),
+]
+
+
 _FEW = 5
 """Up to so many files are named one by one."""
 
@@ -98,9 +109,10 @@ _FEW = 5
 def enhance(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT", help="Recordings, folders of them, glob patterns."),
+        typer.Argument(metavar="INPUT", help="Recordings, folders of them, glob patterns, or -."),
     ],
     output: Output = None,
+    raw: Raw = None,
     overwrite: Overwrite = False,
     resume: Resume = True,
     include: Include = None,
@@ -117,9 +129,16 @@ def enhance(
     config: Config,
 ) -> int:
     """Clean recordings, restore their top and set their loudness."""
-    from speakup.jobs import plan_jobs
+    from speakup.jobs import Job, Plan, plan_jobs
 
     terminal = Terminal(quiet=quiet, verbose=verbose, progress=not no_progress)
+    if raw is not None or PIPE in (*inputs, output):
+        unfit = {"dry_run": dry_run, "report": report, "include": include, "exclude": exclude}
+        ends = check_pipe(inputs, output, raw, as_json=as_json, **unfit)
+        job = Job(Path(ends[0]), Path(ends[1]))
+        one = _Run(Plan((job,)), config, terminal, as_json=as_json)
+        prepare_models(config, terminal)
+        return one.through_pipe(*ends, raw=raw, overwrite=overwrite)
     plan = plan_jobs(
         inputs,
         output,
@@ -142,6 +161,7 @@ def enhance(
             plan.jobs, config, terminal, overwrite=overwrite, resume=resume, as_json=as_json
         )
 
+    prepare_models(config, terminal)
     run = _Run(plan, config, terminal, as_json=as_json)
     summary = run(overwrite=overwrite, resume=resume, jobs=jobs)
     if report is not None and summary.failed == 0:
@@ -222,6 +242,25 @@ class _Run:
         self._tell_summary(summary)
         return summary
 
+    def through_pipe(self, source: str, target: str, *, raw: str | None, overwrite: bool) -> int:
+        """Enhance the one recording, whose input or output is a pipe; give the exit code."""
+
+        def say_interrupted() -> None:
+            self._terminal.error("interrupted")
+
+        ends = (source, target, self._config, self._terminal, self._tell)
+        try:
+            with interruptible(say_interrupted):
+                return run_pipe(*ends, raw=raw, overwrite=overwrite)
+        except SpeakupError as error:
+            if not self._as_json:
+                raise
+            fault = {"type": type(error).__name__, "message": str(error)}
+            self._tell(Result(source, target, "failed", error=fault))
+            return error.exit_code
+        except KeyboardInterrupt as interruption:
+            raise typer.Exit(getattr(interruption, "exit_code", 130)) from None
+
     def _sizes(self) -> dict[str, float]:
         """Give the recordings' sizes in bytes: what is known of their lengths beforehand."""
         sizes = {}
@@ -254,7 +293,7 @@ class _Run:
         if self._terminal.verbose:
             for line in _stages(result):
                 self._terminal.say(line)
-        if not self._as_json:
+        if not self._as_json and result.output != PIPE:
             self._terminal.result(result.output or "")
 
     def _tell_summary(self, summary: Summary) -> None:
