@@ -309,10 +309,10 @@ def test_answers_that_make_no_sense_are_refused(
         "stuck": [{"where": "/cdn/", "cut": 30_000, "ignore_range": True}],
     }
     said = each(hub, home, files, cases)
-    assert "names no commit" in said["outside"] and "names no commit" in said["nameless"]
+    assert "names no commit" in said["outside"]
     assert "answers for the commit" in said["other"]
-    assert "speaks not as the Hub does" in said["loop"]
-    assert "speaks not as the Hub does" in said["page"]
+    for case in ("nameless", "loop", "page"):
+        assert "speaks not as the Hub does" in said[case]
     assert "cannot be reached" in said["gone"]
     assert "the connection to the Hub broke" in said["stuck"]
     assert len(hub.asked("GET", "/cdn/org/stuck/")) == 3

@@ -707,7 +707,8 @@ def test_what_is_exported_is_the_averaged_generator(material: Path, tmp_path: Pa
     checkpoint = train(small_recipe(), material, tmp_path / "run")
     folder = export(checkpoint, tmp_path / "models" / "small", licence="CC-BY-4.0")
     found = load_model(str(folder))
-    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
+    names = {"README.md", "config.json", "model.safetensors"}
+    assert {path.name for path in folder.iterdir()} == names
     assert (found.card.name, found.card.task, found.card.licence) == (
         "small",
         "denoise",

@@ -64,11 +64,16 @@ def export(
     licence: Annotated[
         str, typer.Option(metavar="SPDX", help="Under which the weights are given")
     ] = "Apache-2.0",
+    language: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CODE", help="Of the voices, such as en, for the card; several times"),
+    ] = None,
 ) -> int:
-    """Turn a checkpoint into a model: safetensors, and a config that inference reads."""
+    """Turn a checkpoint into a model: safetensors, config and a card, ready for hf upload."""
     from speakup.training.export import export as write_model
 
-    typer.echo(str(write_model(checkpoint, folder, licence=licence)))
+    made = write_model(checkpoint, folder, licence=licence, languages=language or ())
+    typer.echo(str(made))
     return 0
 
 

@@ -37,6 +37,10 @@ class BadAnswer(Exception):
     """The Hub answered, and what it gives is not what it must be."""
 
 
+class NoHub(Exception):
+    """Something else than a Hub answers, such as a network's log-in page."""
+
+
 class Cut(Exception):
     """The Hub sent less of a file than it had announced; it may be asked for the rest."""
 
@@ -121,11 +125,11 @@ def ask(file: RemoteFile) -> Offer:
                 raise
             _wait(error, tries)
     commit, etag = found.commit_hash or "", found.etag or ""
+    if not commit or not etag:
+        raise NoHub(f"neither commit nor ETag are given for {file.name}")
     # Both become names of files: nothing that leads out of their folder.
     if not re.fullmatch(r"\w[\w.-]{0,99}", commit):
         raise BadAnswer(f"the Hub names no commit for {file.name}")
-    if not etag:
-        raise BadAnswer(f"the Hub gives {file.name} no ETag")
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", etag):  # none of the Hub's own
         etag = hashlib.sha1(f"{file.name} {etag}".encode()).hexdigest()
     return Offer(commit, etag, found.size)

@@ -138,7 +138,7 @@ def _on_the_line(error: Exception, file: RemoteFile, words: str) -> tuple[str, s
         return f"the connection to the Hub broke ({reason})", f"{fetch_command(words)} goes on"
     if isinstance(error, BadAnswer):
         return f"what the Hub gives is wrong: {reason}", _other_endpoint(words) or f"Later, {again}"
-    if "FileMetadataError" in names or "DecodingError" in names or "TooManyRedirects" in names:
+    if not names.isdisjoint({"NoHub", "DecodingError", "TooManyRedirects"}):
         problem = f"what answers at {host} speaks not as the Hub does ({reason[:120]})"
         return problem, f"Check HF_ENDPOINT and the network's log-in page; {again}"
     if not names.isdisjoint({"UnsupportedProtocol", "InvalidURL", "LocalProtocolError"}):
