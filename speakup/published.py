@@ -7,7 +7,7 @@ bytes on every machine and on every day.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -37,7 +37,7 @@ class Published:
     name: str
     task: str
     architecture: str
-    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Any]
     sample_rate: int
     parameters: int
     licence: str
@@ -57,6 +57,7 @@ MODELS = (
         name="mp-senet-dns",
         task="denoise",
         architecture="mp-senet",
+        hyperparameters={"dense_channel": 64, "num_tsblocks": 4},
         sample_rate=16_000,
         parameters=2_263_372,
         licence="MIT",
@@ -72,6 +73,7 @@ MODELS = (
         name="metricgan-plus",
         task="denoise",
         architecture="metricgan-plus",
+        hyperparameters={"hidden_size": 200},
         sample_rate=16_000,
         parameters=1_895_514,
         licence="Apache-2.0",
@@ -88,6 +90,7 @@ MODELS = (
         name="dpdfnet2",
         task="denoise",
         architecture="dpdfnet",
+        hyperparameters={"conv_ch": 64, "dprnn_num_blocks": 2},
         sample_rate=16_000,
         parameters=2_497_531,
         licence="Apache-2.0",
@@ -103,6 +106,7 @@ MODELS = (
         name="lavasr-v2",
         task="upsample",
         architecture="lavasr",
+        hyperparameters={"dim": 512, "intermediate_dim": 1536, "num_layers": 8},
         sample_rate=48_000,
         parameters=13_985_282,
         licence="Apache-2.0",
@@ -118,6 +122,7 @@ MODELS = (
         name="ap-bwe-16k-48k",
         task="upsample",
         architecture="ap-bwe",
+        hyperparameters={"channels": 512, "layers": 8, "input_rate": 16_000, "output_rate": 48_000},
         sample_rate=48_000,
         parameters=29_760_515,
         licence="MIT",
