@@ -31,7 +31,7 @@ from speakup.loudness import LoudnessMeter, resolve_target
 from speakup.outputs import PlannedTrack, open_writer, plan_tracks
 from speakup.remux import VideoWriter
 from speakup.result import Result
-from speakup.spool import Spool
+from speakup.spool import Spool, check_room
 from speakup.stages import DENOISER_RATE, Compute, Loudness, Stage, denoise, super_resolve
 from speakup.streaming import Resampler, ahead, resampled_length
 from speakup.survey import Survey, prepared, survey
@@ -128,8 +128,7 @@ class Pipeline:
             target: The file to write; its extension decides the format unless the configuration
                 does. It appears only when it is whole.
             overwrite: Replace a target that exists; else it is kept and reported as skipped.
-            progress: Called as (what is being done, seconds done, seconds in all or None), from
-                any thread.
+            progress: Called as (what is done, seconds done, seconds in all or None), by any thread.
             when_whole: Called with the output's size and times when it is whole and about to
                 appear; what this raises keeps it from appearing.
 
@@ -166,6 +165,7 @@ class Pipeline:
         notes: list[str] = []
         mono = self.config.channels == "mono"
         rate, rate_out = track.info.sample_rate, track.output_format.sample_rate
+        check_room(track.info.seconds, rate_out, track.channels)
         meter = LoudnessMeter(rate_out, track.channels)
         blocks = audio.read_blocks(source, track=track.number, warnings=notes)
         with contextlib.closing(ahead(prepared(blocks, mono=mono))) as decoded:

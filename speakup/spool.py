@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Iterator
 from types import TracebackType
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from speakup.errors import OutputError
 
 _BLOCK = 1 << 16
+_LEVELS_PER_SECOND = 24_000  # bytes of what settling a gain keeps beside the recording
 
 
 class Spool:
@@ -71,6 +73,37 @@ class Spool:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def spooled_bytes(seconds: float, sample_rate: int, channels: int) -> int:
+    """Give the disk space that a recording takes between two passes: 4 bytes a sample, mostly."""
+    return round(seconds * (4 * sample_rate * channels + _LEVELS_PER_SECOND))
+
+
+def check_room(seconds: float | None, sample_rate: int, channels: int) -> None:
+    """See to it, before any work, that the temporary folder has room for a recording.
+
+    Args:
+        seconds: Its length; None where that is unknown passes.
+        sample_rate: In Hz, of the output.
+        channels: C.
+
+    Raises:
+        OutputError: it has not.
+    """
+    folder = tempfile.gettempdir()
+    needed = spooled_bytes(seconds or 0.0, sample_rate, channels)
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise _spool_error(error) from error
+    if free < needed:
+        raise OutputError(
+            f"too small to keep the recording between two passes: {needed / 1e9:.2f} GB are "
+            f"needed, {free / 1e9:.2f} GB free",
+            folder,
+            "Make room there, or name another folder in TMPDIR",
+        )
 
 
 def _spool_error(error: OSError) -> OutputError:

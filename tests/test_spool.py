@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
+from speakup.config import Config
 from speakup.errors import OutputError
-from speakup.spool import Spool
+from speakup.pipeline import Pipeline
+from speakup.spool import Spool, check_room
 
 
 @pytest.fixture
@@ -89,3 +93,30 @@ def test_a_missing_folder_is_said_so(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(OutputError, match="No such file or directory"):
         Spool(1)
+
+
+def test_room_is_asked_for_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage:
+        free = 3_000_000_000
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage)
+    check_room(2 * 3600.0, 44_100, 2)
+    check_room(None, 44_100, 2)
+    with pytest.raises(OutputError, match=r"4\.07 GB are needed, 3\.00 GB free") as caught:
+        check_room(3 * 3600.0, 44_100, 2)
+    assert "TMPDIR" in str(caught.value)
+    assert tempfile.gettempdir() in str(caught.value)
+
+
+def test_no_work_is_done_where_the_room_is_too_small(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Usage:
+        free = 1_000
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage)
+    source = tmp_path / "talk.wav"
+    soundfile.write(source, np.zeros(8_000), 8_000)
+    with pytest.raises(OutputError, match="TMPDIR"):
+        Pipeline(Config(device="cpu"), stages=[]).run(source, tmp_path / "out.wav")
+    assert [path.name for path in tmp_path.iterdir()] == ["talk.wav"]
