@@ -318,7 +318,11 @@ def _done(
         journal.refresh()
         if (reason := accounts.reason_to_skip(job)) is not None:
             return _skipped(job, reason)
-        state = job.source.stat()
+        try:
+            state = job.source.stat()
+        except OSError:
+            audio.probe(job.source)  # It says why.
+            raise
 
         def record(written: os.stat_result) -> None:
             journal.record(job.source, state, target, written)

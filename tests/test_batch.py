@@ -295,6 +295,16 @@ def test_a_recording_that_grows_meanwhile_is_not_done(recordings: Path) -> None:
     assert changed(run_batch(["folder"], config=PLAIN)) == {"c.wav": "ok", "d.wav": "skipped"}
 
 
+def test_what_is_gone_is_an_input_error_also_in_a_folder(recordings: Path) -> None:
+    Path("out").mkdir()
+    shutil.copy("a.wav", "out/gone.wav")
+    summary = run_batch(["gone.wav", "never.wav", "b.flac"], "out", config=PLAIN)
+    assert changed(summary) == {"gone.wav": "failed", "never.wav": "failed", "b.flac": "ok"}
+    kinds = {result.error["type"] for result in summary.results if result.error}
+    assert kinds == {"InputError"}
+    assert Path("out/gone.wav").read_bytes() == Path("a.wav").read_bytes()
+
+
 def test_a_folder_that_vanishes_fails_its_files_alone(recordings: Path) -> None:
     soundfile.write("folder/sub/e.wav", noise(1, RATE, RATE).T, RATE)
 
