@@ -181,7 +181,7 @@ def conv_block(
     layers: list[nn.Module] = [nn.ZeroPad2d((0, 0, frames - 1, 0))] if frames > 1 else []
     if double:
         layers.append(SubPixelConv(channels, **shape))
-    elif 1 < groups < out_channels:
+    elif 1 < groups < out_channels:  # The checkpoints keep these groups apart, and no others.
         layers.append(SplitConv(channels, out_channels, groups, stride=(1, stride), **shape))
     else:
         layers.append(

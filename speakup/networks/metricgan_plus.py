@@ -46,7 +46,7 @@ class BidirectionalLSTM(nn.Module):
 
 
 class LearnableSigmoid(nn.Module):
-    """A sigmoid up to 1.2 with a slope per bin: (..., F) -> (..., F). The paper's section 3.3."""
+    """A sigmoid up to 1.2 with a slope per bin: (..., F) -> (..., F)."""
 
     def __init__(self, bins: int) -> None:
         super().__init__()

@@ -178,7 +178,7 @@ class SubPixelConv(nn.Module):
 class LearnableSigmoid(nn.Module):
     """A sigmoid up to `beta` with a slope per bin: (B, F, N) -> (B, F, N).
 
-    Reference: Fu et al. 2021, MetricGAN+ (arXiv 2104.03538), section 3.3.
+    Reference: Fu et al. 2021, MetricGAN+ (arXiv 2104.03538).
     """
 
     def __init__(self, bins: int, beta: float) -> None:
