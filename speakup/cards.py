@@ -84,12 +84,12 @@ def read_card(folder: Path, *, source: Literal["bundled", "folder", "hub"] = "fo
     from safetensors import SafetensorError, safe_open
 
     weights = folder / WEIGHTS_FILE
-    values = read_config(folder)
     try:
         with safe_open(weights, "numpy") as file:
             shapes = [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"is no usable model folder ({error})", folder) from error
+    values = read_config(folder)
     return ModelCard(
         name=values["name"],
         task=values["task"],

@@ -195,7 +195,8 @@ def _formats() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from speakup.catalogue import bundled_folder, bundled_models, load_model
+    from speakup import published
+    from speakup.catalogue import bundled_folder, bundled_models, find_card, load_model
 
     cards = bundled_models()
     for card in cards:
@@ -204,6 +205,10 @@ def _models() -> Iterator[Finding]:
         yield Finding(f"model {card.task}", "good", f"{card.name}, {size}, {card.revision}")
     for task in {"denoise", "upsample"} - {card.task for card in cards}:
         yield Finding(f"model {task}", "wrong", f"none in {bundled_folder()}", _REINSTALL)
+    known = (find_card(model.name) for model in published.MODELS)
+    here = [card.name for card in known if card is not None and card.cached]
+    fetched = ", ".join(here) or "none; speakup models fetch --preset studio gets the best"
+    yield Finding("models fetched", "good", fetched)
 
 
 def _chain() -> Iterator[Finding]:

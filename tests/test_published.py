@@ -21,7 +21,14 @@ from hub import Hub, environment, run
 from torch import nn
 
 from speakup import published, weights
-from speakup.catalogue import choose_models, find_card, load_model, remove_model, verify_model
+from speakup.catalogue import (
+    choose_models,
+    find_card,
+    list_models,
+    load_model,
+    remove_model,
+    verify_model,
+)
 from speakup.config import PRESETS, Config
 from speakup.errors import ModelError
 from speakup.hub import cache
@@ -312,3 +319,21 @@ def test_studio_is_fetched_once_and_enhances(tmp_path: Path) -> None:
         stages = run_of.events[0]["stages"]
         used = {stage["model"]: stage["revision"] for stage in stages if stage["model"]}  # type: ignore[attr-defined]
         assert used == {name: find(name).revision for name in pins}
+
+
+# The page
+
+
+def test_the_page_tells_of_every_model_what_the_table_holds() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
+    for card in list_models():
+        does = "denoise" if card.task == "denoise" else "restore the top"
+        start = f"| `{card.name}` | {does}"
+        (row,) = (line for line in page.splitlines() if line.startswith(start))
+        assert f"{card.parameters / 1e6:.2f} M | {card.bytes / 1e6:.1f} MB | {card.licence}" in row
+        assert f"{card.sample_rate / 1000:g} kHz" in row
+        assert card.repository in row and card.paper in row
+    for kind, megabytes in (("", "66.5 MB"), ("cuda", "128.2 MB")):
+        names = PRESETS["studio"][kind].values()
+        assert f"{sum(find(name).bytes for name in names) / 1e6:.1f} MB" == megabytes
+        assert f"({megabytes})" in page
