@@ -119,6 +119,13 @@ def test_the_cpu_takes_every_request_by_itself_without_waiting() -> None:
         assert [float(each.result(10.0)[0, 0]) for each in asked] == [0.0, 2.0, 4.0]
 
 
+def test_on_the_cpu_channels_go_one_by_one_and_take_the_memory_of_one() -> None:
+    network = Counting()
+    rows = torch.arange(8.0)[:, None].expand(8, 20)
+    assert torch.equal(shared(network, None)(rows), 2.0 * rows)
+    assert network.batches == [1] * 8
+
+
 def test_where_memory_is_too_small_batches_are_halved() -> None:
     network = Counting(most=3)
     run = shared(network, 8)
