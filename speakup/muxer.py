@@ -102,6 +102,7 @@ class Muxer:
         self._covers: list[Any] = []
         self._audio: dict[int, AudioTrack] = {}
         self._pending: Packet[Any] | None = None
+        self._refused = 0
 
     def _options(self) -> dict[str, str]:
         if self._name not in _QUICKTIME:
@@ -252,7 +253,10 @@ class Muxer:
             if target is not None:
                 self._shift(packet)
                 packet.stream = target
-                self._out.mux(packet)
+                try:
+                    self._out.mux(packet)
+                except (av.FFmpegError, ValueError):  # of a damaged source, with impossible times
+                    self._refused += 1
 
     def _seconds(self, packet: Packet[Any], when: int) -> float:
         return float(when * packet.time_base) - self._kept.shift
@@ -269,6 +273,8 @@ class Muxer:
         for track in self._audio.values():
             track.finish()
         self._out.close()
+        if self._refused:
+            self.warnings.append(f"damaged: {self._refused} packets could not be copied")
         if self._kept.reading_error:
             self.warnings.append(self._kept.reading_error)
 
