@@ -21,7 +21,7 @@ FILES, WORDS = "Files", "What is said"
 
 MODEL_FIELDS = ("preset", "denoiser", "upsampler")
 STAGE_FIELDS = ("denoise", "upsample", "strength", "max_attenuation")
-COMPUTE_FIELDS = ("device", "precision", "threads", "batch_size", "offline")
+COMPUTE_FIELDS = ("device", "precision", "threads", "batch_size", "offline", "accept_license")
 ALL_FIELDS = tuple(field.name for field in dataclasses.fields(Config))
 
 
@@ -82,6 +82,7 @@ _SHOWN = {
     "threads": ("N", COMPUTE),
     "batch_size": ("N", COMPUTE),
     "offline": (None, COMPUTE),
+    "accept_license": (None, COMPUTE),
 }
 """What stands for an option's value in the help, and the panel it is in."""
 

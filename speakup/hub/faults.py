@@ -32,14 +32,21 @@ def explain(error: Exception, file: RemoteFile, model: str, words: str) -> Model
     for look in (_refused, _on_disk, _on_the_line):
         said = look(error, file, words)
         if said is not None:
-            absent = any(kind.__name__ == "EntryNotFoundError" for kind in type(error).__mro__)
-            return (MissingFile if absent else ModelError)(said[0], model, said[1])
+            return (MissingFile if _is_absent(error) else ModelError)(said[0], model, said[1])
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return ModelError(
         f"cannot be fetched from the Hub ({reason})",
         model,
         f"{fetch_command(words)} tries again to get {file.origin}",
     )
+
+
+def _is_absent(error: Exception) -> bool:
+    """Tell whether the file alone is missing, also where a mirror says no more than 404."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    names = {kind.__name__ for kind in type(error).__mro__}
+    unknown = {"RepositoryNotFoundError", "RevisionNotFoundError"}
+    return "EntryNotFoundError" in names or (status == 404 and names.isdisjoint(unknown))
 
 
 def quoted(*names: str) -> str:
