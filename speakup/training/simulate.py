@@ -272,7 +272,7 @@ CODERS = (
 def coded(signal: Tensor, sample_rate: int, generator: torch.Generator) -> Tensor:
     """Code a signal (T,) at a low rate with a random coder and decode it, in its place, (T,)."""
     container, coding, rate = CODERS[int(torch.randint(len(CODERS), (1,), generator=generator))]
-    effort = between(0.85, 1.0, generator)
+    effort = between(0.85, 0.98, generator)
     samples = signal.cpu().numpy().astype(np.float64)
     peak = float(np.abs(samples).max(initial=0.0))
     if peak < 1e-4:
