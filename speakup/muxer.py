@@ -176,7 +176,7 @@ class Muxer:
 
     def _copy_or_leave_out(self, stream: Any, what: str, can: bool) -> None:
         if can:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, AttributeError):  # the latter in older PyAV
                 self._copy(stream)
                 return
         codec = f" ({_codec(stream)})" if _codec(stream) else ""
