@@ -338,7 +338,8 @@ def test_different_channels_stay_different(networks: Networks, channels: int) ->
     waveform = white(channels, 30_000)
     result = Pipeline(AS_IT_IS).process(waveform, RATE)
     assert np.allclose(result, waveform, atol=1e-6)
-    assert {batch for batch, _ in networks.denoiser.shapes} == {channels}
+    # One after the other, so that many channels take no more memory than one.
+    assert [batch for batch, _ in networks.denoiser.shapes] == [1] * channels
 
 
 @pytest.mark.usefixtures("networks")

@@ -299,7 +299,7 @@ def test_the_upsampler_is_told_the_cutoff() -> None:
 
     waveform = speech_like(2, 1.0)
     through(resolver(Listener(), waveform, cutoff_hz=5_432.0), waveform)
-    assert heard == [[5_432.0, 5_432.0]]
+    assert heard == [[5_432.0], [5_432.0]]  # one channel after the other
 
 
 def test_the_upsampler_fills_the_top_and_keeps_the_rest() -> None:
