@@ -20,7 +20,7 @@ import soundfile
 from sounds import noise
 from test_audio import write_with_ffmpeg
 
-CASES = int(os.environ.get("SPEAKUP_FUZZ_CASES", "600"))
+CASES = int(os.environ.get("SPEAKUP_FUZZ_CASES", "1200"))
 SEED = int(os.environ.get("SPEAKUP_FUZZ_SEED", "1"))
 SECONDS_A_CASE = 20.0
 """Far more than any case needs, so that a busy machine fails none; a hang is for ever."""
