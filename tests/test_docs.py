@@ -125,7 +125,7 @@ def test_shell_examples_run(recordings: Path, capfd: pytest.CaptureFixture[str])
     for name in ("talk_enhanced.wav", "talk.flac", "spotify.mp3", "book.wav", "half.wav"):
         assert (recordings / name).stat().st_size > 0
     assert len(list((recordings / "masters").glob("[!.]*"))) == 2
-    assert len(list((recordings / "interviews_enhanced").iterdir())) == 1
+    assert len(list((recordings / "interviews_enhanced").glob("[!.]*"))) == 1
 
 
 def test_python_examples_run(recordings: Path) -> None:
