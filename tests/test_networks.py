@@ -156,7 +156,7 @@ def test_a_frame_block_begins_near_the_identity() -> None:
 @pytest.mark.parametrize("samples", [2_000, 2_001])
 @pytest.mark.parametrize(
     "judge",
-    [BandDiscriminator(512, 256, 4), SpectralDiscriminator(256, 64, 4), PeriodDiscriminator(3, 4)],
+    [BandDiscriminator(512, 256, 8), SpectralDiscriminator(256, 64, 4), PeriodDiscriminator(3, 4)],
     ids=["bands", "stft", "period"],
 )
 def test_a_judge_scores_every_part_and_shows_its_features(judge: nn.Module, samples: int) -> None:
@@ -164,6 +164,19 @@ def test_a_judge_scores_every_part_and_shows_its_features(judge: nn.Module, samp
     assert len(score) == 2 and score.ndim == 3
     assert len(features) >= 3
     assert all(torch.isfinite(feature).all() for feature in features)
+
+
+def test_judges_learn_in_half_precision() -> None:
+    judges = Discriminators(bands=[(512, 256)], spectral=[(512, 128)], periods=[3], channels=8)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores, _ = judges(white(2, 8_000))
+    sum(score.square().mean() for score in scores).backward()  # type: ignore[union-attr]
+    assert all(torch.isfinite(weight.grad).all() for weight in judges.parameters())  # type: ignore[arg-type]
+
+
+def test_a_width_whose_gradients_have_been_wrong_is_refused() -> None:
+    with pytest.raises(ValueError, match="multiple of 8"):
+        BandDiscriminator(512, 256, 20)
 
 
 def test_a_judge_of_periods_sees_its_period_alone() -> None:
@@ -179,7 +192,7 @@ def test_a_judge_of_periods_sees_its_period_alone() -> None:
 
 def test_judges_judge_in_every_view() -> None:
     judges = Discriminators(
-        bands=[(512, 256)], spectral=[(256, 64), (512, 128)], periods=[2, 3], channels=4
+        bands=[(512, 256)], spectral=[(256, 64), (512, 128)], periods=[2, 3], channels=8
     )
     scores, features = judges(white(2, 3_000))
     assert len(scores) == len(features) == 5

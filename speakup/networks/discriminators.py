@@ -85,6 +85,12 @@ class BandDiscriminator(nn.Module):
     Dense layers at frame rate see far more of the signal for the same computation than
     convolutions over a spectrogram do.
 
+    Args:
+        n_fft: STFT length in samples.
+        hop_length: Samples between frames.
+        channels: Half the features of a band; a multiple of 8, as processors' bfloat16
+            convolutions have given NaN as gradients for others.
+
     Shape: (B, T) -> score (B, N, K) and the hidden features.
     """
 
@@ -92,6 +98,8 @@ class BandDiscriminator(nn.Module):
 
     def __init__(self, n_fft: int, hop_length: int, channels: int) -> None:
         super().__init__()
+        if channels % 8:
+            raise ValueError(f"channels must be a multiple of 8, not {channels}")
         self.n_fft, self.hop_length = n_fft, hop_length
         groups = [(count, width * n_fft // 512) for count, width in ((16, 4), (8, 8), (8, 16))]
         bands = sum(count for count, _ in groups)
