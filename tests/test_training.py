@@ -363,6 +363,12 @@ def test_a_coder_changes_a_voice_where_it_stands(
     assert int(lags.argmax()) == 0
 
 
+def test_an_adversary_of_impossible_width_is_said() -> None:
+    adversary = AdversaryRecipe(from_step=0, bands=((512, 256),), channels=20)
+    with pytest.raises(ConfigError, match="multiple of 8"):
+        trainer._build_discriminators(adversary, torch.device("cpu"))
+
+
 def test_a_larger_network_begins_where_the_smaller_one_ended(tmp_path: Path) -> None:
     torch.manual_seed(1)
     small = ARCHITECTURES["band-mixer"](**SMALL_MIXER)

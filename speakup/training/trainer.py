@@ -263,12 +263,16 @@ def _build_discriminators(
 ) -> Discriminators | None:
     if adversary is None:
         return None
-    return Discriminators(
-        bands=list(adversary.bands),
-        spectral=list(adversary.spectral),
-        periods=list(adversary.periods),
-        channels=adversary.channels,
-    ).to(device)
+    try:
+        judges = Discriminators(
+            bands=list(adversary.bands),
+            spectral=list(adversary.spectral),
+            periods=list(adversary.periods),
+            channels=adversary.channels,
+        )
+    except ValueError as error:
+        raise ConfigError(f"the adversary makes no network ({error})", "[adversary]") from error
+    return judges.to(device)
 
 
 def _train_step(recipe: Recipe, state: _State, batch: tuple[Tensor, ...]) -> dict[str, float]:
