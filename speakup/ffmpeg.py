@@ -18,6 +18,7 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 
 from speakup.errors import InputError
+from speakup.riff import mended
 
 _MAX_PADDING = 8192
 """Most samples an encoder adds at the end; what is beyond is audio, whatever the header says."""
@@ -69,7 +70,7 @@ class AvFile:
         self._path = path
         with contextlib.ExitStack() as stack:
             # An open file, because a path with a colon would be taken for a network address.
-            file = stack.enter_context(path.open("rb"))
+            file = stack.enter_context(mended(path) or path.open("rb"))
             try:
                 self.container = stack.enter_context(
                     av.open(file, "r", options=_OPTIONS | (options or {}), **_ODD_TAGS)

@@ -1,7 +1,11 @@
-"""Read WAV and RF64 files whose sizes were never filled in, because they were written to a pipe.
+"""Read WAV and RF64 files whose sizes are not those of their contents.
 
-libsndfile and FFmpeg take most such sizes for what they are. They refuse RF64 whose 64-bit sizes
-are unknown, and stop reading WAV at the 4 GiB that its unknown size stands for.
+Sizes were never filled in where a file was written to a pipe. libsndfile and FFmpeg take most such
+sizes for what they are. They refuse RF64 whose 64-bit sizes are unknown, and stop reading WAV at
+the 4 GiB that its unknown size stands for.
+
+A file that a download, or a recorder, made as large as it was to become, and then did not fill, ends
+in zeros. libsndfile takes them for chunks, eight bytes at a time, which can take hours.
 
 Reference: EBU Tech 3306, sections 2 and 4; ITU-R BS.2088 (BW64).
 """
@@ -11,33 +15,48 @@ from __future__ import annotations
 import io
 import struct
 from pathlib import Path
+from typing import BinaryIO
+
+from speakup.errors import InputError
 
 _MOST_BEFORE_DATA = 1 << 16
+_MOST_AFTER_DATA = 1 << 16
+"""What is no chunk may be so long after the samples, or instead of them, that it is walked over."""
+
+_MOST_CHUNKS = 1000
 _DS64 = struct.Struct("<4sIQQQI")
 
 
 def mended(path: Path) -> io.BufferedReader | None:
-    """Open a file that does not know its size as RF64 that does.
+    """Open a file that does not know its size as one that does, and without what is no chunk.
 
     Returns:
         The open file; None for any other, which can be read as it is.
+
+    Raises:
+        InputError: it holds no samples, and so much else that looking for them takes long.
     """
     with path.open("rb") as file:
         head = file.read(_MOST_BEFORE_DATA)
         size = file.seek(0, io.SEEK_END)
-    if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:12] != b"WAVE":
-        return None
-    chunks, data = _chunks(head)
-    frame_bytes = int.from_bytes(chunks.get(b"fmt ", b"")[20:22], "little")
-    if not data or not frame_bytes or not _is_unknown(head, chunks, data, size - data):
-        return None
+        if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:12] != b"WAVE":
+            return None
+        chunks, data = _chunks(head)
+        frame_bytes = int.from_bytes(chunks.get(b"fmt ", b"")[20:22], "little")
+        if not data or not frame_bytes or not _is_unknown(head, chunks, data, size - data):
+            end, has_data = _walked(file, size, chunks.get(b"ds64", b""))
+            if size - end <= _MOST_AFTER_DATA:
+                return None
+            if not has_data:
+                raise InputError("holds no samples", path, "Copy or record it again")
+            return io.BufferedReader(_Joined(b"", path, 0, end))
     kept = b"".join(chunk for name, chunk in chunks.items() if name != b"ds64")
     length = size - data
     whole = 4 + _DS64.size + len(kept) + 8 + length
     sizes = _DS64.pack(b"ds64", _DS64.size - 8, whole, length, length // frame_bytes, 0)
     start = struct.pack("<4sI4s", b"RF64", 0xFFFFFFFF, b"WAVE") + sizes + kept
     start += struct.pack("<4sI", b"data", 0xFFFFFFFF)
-    return io.BufferedReader(_Joined(start, path, data))
+    return io.BufferedReader(_Joined(start, path, data, size))
 
 
 def _chunks(head: bytes) -> tuple[dict[bytes, bytes], int]:
@@ -54,6 +73,30 @@ def _chunks(head: bytes) -> tuple[dict[bytes, bytes], int]:
     return {}, 0
 
 
+def _walked(file: BinaryIO, size: int, ds64: bytes) -> tuple[int, bool]:
+    """Go from chunk to chunk; tell where the last one ends, and whether one holds the samples.
+
+    A chunk that is longer than the file ends with it.
+    """
+    at, has_data = 12, False
+    for _ in range(_MOST_CHUNKS):
+        file.seek(at)
+        head = file.read(8)
+        if len(head) < 8 or not all(0x20 <= byte < 0x7F for byte in head[:4]):
+            break
+        length = int.from_bytes(head[4:], "little")
+        if head[:4] == b"data":
+            has_data = True
+            if length == 0xFFFFFFFF and len(ds64) >= _DS64.size:
+                length = _DS64.unpack_from(ds64)[3]
+            if not length:
+                return size, True
+        at += 8 + length + length % 2
+        if at >= size:
+            return size, has_data
+    return at, has_data
+
+
 def _is_unknown(head: bytes, chunks: dict[bytes, bytes], data: int, length: int) -> bool:
     if head[:4] == b"RIFF":
         (stated,) = struct.unpack_from("<I", head, data - 4)
@@ -66,12 +109,12 @@ def _is_unknown(head: bytes, chunks: dict[bytes, bytes], data: int, length: int)
 
 
 class _Joined(io.RawIOBase):
-    """Some bytes, and then a file from some place on, as if they were one file."""
+    """Some bytes, and then a file from some place on to another, as if they were one file."""
 
-    def __init__(self, start: bytes, path: Path, offset: int) -> None:
+    def __init__(self, start: bytes, path: Path, offset: int, end: int) -> None:
         self._start, self._offset = start, offset
         self._file = io.FileIO(path)
-        self._size = len(start) + self._file.seek(0, io.SEEK_END) - offset
+        self._size = len(start) + end - offset
         self._at = 0
 
     def readable(self) -> bool:
@@ -93,7 +136,7 @@ class _Joined(io.RawIOBase):
             count = len(own)
         else:
             self._file.seek(self._at - len(self._start) + self._offset)
-            count = self._file.readinto(buffer)
+            count = self._file.readinto(buffer[: max(self._size - self._at, 0)])
         self._at += count
         return count
 

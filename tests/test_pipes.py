@@ -142,6 +142,40 @@ def test_an_unknown_length_beyond_4_gib_is_known_all_the_same(tmp_path: Path) ->
     assert probe(path).samples == 5 * 2**29
 
 
+def with_a_hole(path: Path, content: bytes, size: int) -> None:
+    path.write_bytes(content)
+    try:
+        os.truncate(path, size)
+    except OSError:
+        pytest.skip("no large files here")
+    if path.stat().st_blocks * 512 > 2**28:
+        pytest.skip("a disk without holes")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        riff(36 + 2 * RATE, 2 * RATE),
+        riff(36 + 2 * RATE, 2 * RATE) + struct.pack("<4sI4s", b"note", 4, b"text"),
+        rf64(36 + 2 * RATE, 2 * RATE, RATE),
+    ],
+    ids=["riff", "chunk-behind", "rf64"],
+)
+def test_zeros_behind_the_samples_of_a_wav_are_not_looked_through(
+    tmp_path: Path, content: bytes
+) -> None:
+    # The zeros are as many as take an hour to walk over as chunks.
+    with_a_hole(tmp_path / "a.wav", content, 5 * 2**30)
+    assert probe(tmp_path / "a.wav").samples == RATE
+    np.testing.assert_array_equal(read(tmp_path / "a.wav")[0] * 32768, SOUND)
+
+
+def test_a_wav_with_zeros_instead_of_samples_is_refused_at_once(tmp_path: Path) -> None:
+    with_a_hole(tmp_path / "a.wav", riff(0, 0)[:36], 5 * 2**30)
+    with pytest.raises(InputError, match="holds no samples"):
+        probe(tmp_path / "a.wav")
+
+
 # --- the library's two ends -----------------------------------------------------------------------
 
 
