@@ -4,7 +4,7 @@ Sizes were never filled in where a file was written to a pipe. libsndfile and FF
 sizes for what they are. They refuse RF64 whose 64-bit sizes are unknown, and stop reading WAV at
 the 4 GiB that its unknown size stands for.
 
-A file that a download, or a recorder, made as large as it was to become, and then did not fill, ends
+A file that a download or a recorder made as large as it was to become, and did not fill, ends
 in zeros. libsndfile takes them for chunks, eight bytes at a time, which can take hours.
 
 Reference: EBU Tech 3306, sections 2 and 4; ITU-R BS.2088 (BW64).
