@@ -75,6 +75,22 @@ class Spool:
         self.close()
 
 
+def temporary_folder() -> str:
+    """Name the folder that spools are in: the one in TMPDIR, or the system's.
+
+    Raises:
+        OutputError: there is none that can be written.
+    """
+    try:
+        return tempfile.gettempdir()
+    except OSError as error:
+        raise OutputError(
+            "there is no temporary folder that can be written",
+            None,
+            "Name one in TMPDIR, or make room in /tmp",
+        ) from error
+
+
 def spooled_bytes(seconds: float, sample_rate: int, channels: int) -> int:
     """Give the disk space that a recording takes between two passes: 4 bytes a sample, mostly."""
     return round(seconds * (4 * sample_rate * channels + _LEVELS_PER_SECOND))
@@ -91,7 +107,7 @@ def check_room(seconds: float | None, sample_rate: int, channels: int) -> None:
     Raises:
         OutputError: it has not.
     """
-    folder = tempfile.gettempdir()
+    folder = temporary_folder()
     needed = spooled_bytes(seconds or 0.0, sample_rate, channels)
     try:
         free = shutil.disk_usage(folder).free
@@ -109,6 +125,6 @@ def check_room(seconds: float | None, sample_rate: int, channels: int) -> None:
 def _spool_error(error: OSError) -> OutputError:
     return OutputError(
         f"cannot keep the recording between two passes ({error.strerror})",
-        tempfile.gettempdir(),
+        temporary_folder(),
         "Make room there, or name another folder in TMPDIR",
     )

@@ -120,3 +120,14 @@ def test_no_work_is_done_where_the_room_is_too_small(
     with pytest.raises(OutputError, match="TMPDIR"):
         Pipeline(Config(device="cpu"), stages=[]).run(source, tmp_path / "out.wav")
     assert [path.name for path in tmp_path.iterdir()] == ["talk.wav"]
+
+
+def test_no_temporary_folder_at_all_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with pytest.raises(OutputError, match="no temporary folder that can be written"):
+        check_room(1.0, 44_100, 1)
+    with pytest.raises(OutputError, match="no temporary folder that can be written"):
+        Spool(1)

@@ -13,9 +13,11 @@ from speakup.catalogue import foresee_models
 from speakup.cli.terminal import Terminal
 from speakup.config import Config
 from speakup.errors import InputError, SpeakupError
+from speakup.formats import PICTURES, OutputFormat
 from speakup.jobs import Job
 from speakup.loudness import resolve_target
 from speakup.result import duration
+from speakup.spool import spooled_bytes, temporary_folder
 
 
 def tell_plan(
@@ -46,6 +48,7 @@ def tell_plan(
                 terminal.say("to be fetched first: ", _missing(card))
 
     failures: list[SpeakupError] = []
+    needs: list[tuple[int, int]] = []
     for job in jobs:
         event: dict[str, Any] = {"event": "plan", "input": str(job.source), "error": None}
         try:
@@ -61,6 +64,10 @@ def tell_plan(
             terminal.result(json.dumps(event))
         elif event["status"] != "fail":
             terminal.result(_line(event))
+        if event["status"] in ("write", "overwrite") and event["seconds"] is not None:
+            needs.append((event["output_bytes"], event["temporary_bytes"]))
+    if needs and not as_json:
+        terminal.say(_disk_need(needs))
     if not failures:
         return 0
     return failures[0].exit_code if len(jobs) == 1 else errors.SpeakupError.exit_code
@@ -80,6 +87,10 @@ def _planned(job: Job, config: Config, accounts: Accounts) -> dict[str, Any]:
         sample_rate=rate,
         channels=channels,
     )
+    known = info.seconds is not None
+    # Of a video all tracks are done, and the first ones wait on the disk for the last.
+    tracks = info.tracks if coded.name in PICTURES and config.track is None else 1
+    seconds = (info.seconds or 0.0) * tracks
     status = "overwrite" if job.target.exists() else "write"
     reason = accounts.reason_to_skip(job)
     return {
@@ -93,7 +104,32 @@ def _planned(job: Job, config: Config, accounts: Accounts) -> dict[str, Any]:
         "format": coded.name,
         "bit_depth": coded.bit_depth,
         "bitrate": coded.bitrate,
+        "output_bytes": _coded_bytes(coded, seconds, channels) if known else None,
+        "temporary_bytes": spooled_bytes(seconds, coded.sample_rate, channels) if known else None,
     }
+
+
+def _coded_bytes(coded: OutputFormat, seconds: float, channels: int) -> int:
+    """Give the size of an output's sound; the most where the coding is lossless."""
+    if coded.bitrate is not None:
+        return round(seconds * coded.bitrate * 1000 / 8)
+    bits = int((coded.bit_depth or "24").removesuffix("f"))
+    return round(seconds * coded.sample_rate * channels * bits / 8)
+
+
+def _disk_need(needs: Sequence[tuple[int, int]]) -> str:
+    """Say how much room the outputs take, and the temporary folder needs."""
+    outputs = sum(output for output, _ in needs)
+    largest = max(temporary for _, temporary in needs)
+    each = " for each recording worked on at a time" if len(needs) > 1 else ""
+    return (
+        f"disk: up to {_size(outputs)} for the sound of the outputs, and while it works up to "
+        f"{_size(largest)} in {temporary_folder()}{each}"
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _step(card: ModelCard, config: Config) -> str:

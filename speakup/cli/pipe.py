@@ -83,9 +83,13 @@ def run_pipe(
     """
     from speakup import pipes
     from speakup.hold import Temporary
+    from speakup.spool import temporary_folder
 
     layout = None if raw is None else pipes.RawFormat.parse(raw)
-    with tempfile.TemporaryDirectory(prefix="speakup-", ignore_cleanup_errors=True) as name:
+    place = temporary_folder()
+    with tempfile.TemporaryDirectory(
+        prefix="speakup-", dir=place, ignore_cleanup_errors=True
+    ) as name:
         folder = Path(name)
         read, written = Path(source), Path(target)
         held = None
