@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +105,9 @@ def pour(path: Path, stream: BinaryIO) -> None:
         if os.name == "posix":
             path.unlink()  # Whatever happens now, nothing stays behind.
         try:
-            shutil.copyfileobj(file, stream, _AT_ONCE)
+            while rest := memoryview(file.read(_AT_ONCE)):
+                while rest:  # With PYTHONUNBUFFERED a stream takes what it can, not all.
+                    rest = rest[stream.write(rest) or 0 :]
             stream.flush()
         except BrokenPipeError:
             raise

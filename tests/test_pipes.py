@@ -251,6 +251,18 @@ def test_what_is_no_sound_is_said_in_a_line(
     assert list(spools.iterdir()) == []
 
 
+def test_all_is_poured_into_a_stream_that_takes_little_at_a_time(tmp_path: Path) -> None:
+    class Narrow(io.BytesIO):
+        def write(self, data: Any) -> int:
+            return super().write(data[:1000])
+
+    content = bytes(range(256)) * 20
+    (tmp_path / "a").write_bytes(content)
+    stream = Narrow()
+    pour(tmp_path / "a", stream)
+    assert stream.getvalue() == content
+
+
 def test_a_reader_that_has_had_enough_is_not_complained_of(tmp_path: Path, spools: Path) -> None:
     soundfile.write(tmp_path / "a.wav", noise(1, 20 * RATE, RATE).T, RATE)
     command = [sys.executable, "-m", "speakup", "enhance", str(tmp_path / "a.wav"), "-o", "-"]
