@@ -270,7 +270,11 @@ def _once_each(jobs: Sequence[Job], left_out: list[tuple[Path, str]]) -> Iterato
         if first[place] is job:
             yield job
         else:
-            left_out.append((job.source, f"it is the same file as {first[place].source}"))
+            other = first[place].source
+            twice = (
+                "it is named twice" if job.source == other else f"it is the same file as {other}"
+            )
+            left_out.append((job.source, twice))
 
 
 def _check_apart(jobs: Sequence[Job]) -> None:

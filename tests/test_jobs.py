@@ -235,3 +235,10 @@ def test_names_of_any_bytes_are_planned() -> None:
     assert len(os.fsencode(beside.name)) <= 255
     touch(str(beside))
     assert len(plan_jobs(["rec"]).jobs) == len(names)
+
+
+def test_a_recording_named_by_itself_and_in_its_folder_is_said_to_be_named_twice() -> None:
+    touch("rec/a.wav", "rec/sub/b.wav")
+    plan = plan_jobs(["rec", "rec/", "rec/sub"])
+    assert [source for source, _ in pairs(plan)] == ["rec/a.wav", "rec/sub/b.wav"]
+    assert plan.left_out == ((Path("rec/sub/b.wav"), "it is named twice"),)

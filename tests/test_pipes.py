@@ -316,3 +316,15 @@ def test_the_example_scripts_work(
     done = subprocess.run(command, cwd=tmp_path, env=where, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert probe(tmp_path / target).seconds == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell that closes a stream")
+def test_sound_for_a_closed_standard_output_is_not_lost_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav())
+    words = [sys.executable, "-m", "speakup", "enhance", str(path), "-o", "-", *PLAIN]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *words], stderr=subprocess.PIPE, check=False
+    )
+    assert done.returncode == OutputError.exit_code
+    assert "standard output: is closed" in done.stderr.decode()

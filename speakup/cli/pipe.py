@@ -40,6 +40,7 @@ def check_pipe(
 
     Raises:
         ConfigError: they do not.
+        OutputError: standard output is to be written, and is closed.
     """
     if raw is not None and list(inputs) != [PIPE]:
         raise ConfigError("--raw is for standard input", None, "Give - as the input")
@@ -57,6 +58,8 @@ def check_pipe(
     if inputs[0] == PIPE and sys.stdin is not None and sys.stdin.isatty():
         problem = "standard input is the terminal"
         raise ConfigError(problem, None, "Send sound into it: speakup enhance - < talk.wav")
+    if target == PIPE and sys.__stdout__ is None:  # Else the sound would go nowhere, unnoticed.
+        raise OutputError("is closed", "standard output", "Send it into a file or a program")
     if target == PIPE and sys.stdout.isatty():
         problem = "standard output is the terminal, which cannot show sound"
         raise ConfigError(problem, None, "Name a file with -o, or send it into a program")
