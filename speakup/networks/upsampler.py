@@ -11,7 +11,8 @@ from speakup.networks.layers import FrameBlock
 SAMPLE_RATE = 44_100
 _LOG_FLOOR = 1e-5
 _FADE_HZ = 100.0
-_ROLL_OFF_HZ = 250.0
+_ROLL_OFF = 0.07
+_WIDEST_ROLL_OFF_HZ = 600.0
 
 
 def log_magnitude(magnitude: Tensor) -> Tensor:
@@ -24,9 +25,9 @@ class BandExtender(nn.Module):
 
     A backbone of ConvNeXt blocks at frame rate (Vocos, arXiv 2306.00814) sees the log magnitudes
     under the cutoff and predicts log magnitude and phase of every bin, as AP-BWE does (arXiv
-    2401.06387). Bins up to the cutoff stay the recording's own; in the last 250 Hz, where
-    band limits roll off, the synthesised top comes in beside them, and from 100 Hz above the
-    cutoff it stands alone.
+    2401.06387). Bins up to the cutoff stay the recording's own; in the last 7 % (at most
+    600 Hz), where band limits roll off, the synthesised top comes in beside them, and from 100 Hz
+    above the cutoff it stands alone.
 
     Args:
         n_fft: STFT length in samples at 44.1 kHz; hop is half of it.
@@ -81,6 +82,7 @@ class BandExtender(nn.Module):
         top = torch.polar(magnitude, torch.atan2(planes[1], planes[2]))
         above = (frequencies - cutoff_hz[:, None])[:, :, None]
         kept = 1.0 - (above / _FADE_HZ).clamp(0.0, 1.0)
-        added = (above / _ROLL_OFF_HZ + 1.0).clamp(0.0, 1.0)
+        roll_off = (_ROLL_OFF * cutoff_hz).clamp(max=_WIDEST_ROLL_OFF_HZ)[:, None, None]
+        added = (above / roll_off + 1.0).clamp(0.0, 1.0)
         joined = spectrum * kept + top * added
         return dsp.istft(joined, self.n_fft, self.hop_length, waveform.shape[-1])

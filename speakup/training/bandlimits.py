@@ -29,6 +29,7 @@ the top that is to be written has the old colour."""
 class UpsampleRecipe:
     """Which band limits the upsampler trains on; frequencies in Hz, probabilities in [0, 1].
 
+    Edges are `simulate.low_pass`'s, their width a share of the cutoff.
     `restored` voices have been noisy, and the model `denoiser` has cleaned them: theirs is the
     band that the upsampler hears after the denoiser.
     """
@@ -36,6 +37,8 @@ class UpsampleRecipe:
     cutoff_hz: tuple[float, float] = (3_400.0, 16_000.0)
     common_cutoffs_hz: tuple[float, ...] = (3_900.0, 5_400.0, 7_900.0, 11_000.0)
     common: float = 0.6
+    edge_width: tuple[float, float] = (0.005, 0.06)
+    edge_exponent: tuple[float, float] = (1.0, 1.0)
     cutoff_error: float = 0.02
     level_spread_db: float = 8.0
     restored: float = 0.0
@@ -68,9 +71,11 @@ class UpsampleSimulator:
         wanted = SPEECH_LEVEL_DB + spread * (2.0 * torch.rand(batch, 1, generator=generator) - 1.0)
         full = full * ((10.0 ** (wanted / 20.0)).to(device) / dsp.rms(full).clamp_min(1e-3))
         cutoffs = torch.tensor([self._cutoff(generator) for _ in range(batch)])
-        width = torch.empty(batch).uniform_(0.005, 0.06, generator=generator)
+        width = torch.empty(batch).uniform_(*self.recipe.edge_width, generator=generator)
+        exponent = torch.empty(batch).uniform_(*self.recipe.edge_exponent, generator=generator)
         heard = self._restored(full, generator)
-        limited = low_pass(heard, cutoffs.to(device), width.to(device), self.sample_rate)
+        edge = (cutoffs.to(device), width.to(device), self.sample_rate, exponent.to(device))
+        limited = low_pass(heard, *edge)
         error = 1.0 + self.recipe.cutoff_error * torch.randn(batch, generator=generator)
         return limited, full, (cutoffs * error.clamp(0.95, 1.05)).to(device)
 

@@ -27,7 +27,7 @@ def simulate_room(
         sample_rate: Hz.
         generator: Source of randomness.
         seconds: Length of the response.
-        rt60_seconds: Time in which the sound decays by 60 dB; None draws 0.12 to 1.02 s.
+        rt60_seconds: Time in which the sound decays by 60 dB; None draws 0.15 to 1.1 s.
 
     Returns:
         (T,) float32, T = seconds * sample_rate; direct sound at sample 0 with amplitude 1.
@@ -39,7 +39,7 @@ def simulate_room(
     room = _uniform(generator, [3.0, 2.5, 2.3], [10.0, 8.0, 4.0])
     source = room * _uniform(generator, [0.1] * 3, [0.9] * 3)
     microphone = room * _uniform(generator, [0.1] * 3, [0.9] * 3)
-    drawn = float(0.12 + 0.9 * torch.rand(1, generator=generator) ** 1.5)
+    drawn = float(0.15 + 0.95 * torch.rand(1, generator=generator) ** 1.3)
     rt60 = drawn if rt60_seconds is None else rt60_seconds
     decay = 3.0 * math.log(10.0) / rt60
     reflection = _wall_reflection(room, rt60)
@@ -100,9 +100,9 @@ def vary_room(
     response /= response[:direct_end].square().sum().sqrt()
 
     late = response[direct_end:]
-    faster = float(torch.empty(1).uniform_(-1.0, 8.0, generator=generator))
+    faster = float(torch.empty(1).uniform_(-2.0, 5.0, generator=generator))
     late *= (-faster * torch.arange(len(late)) / sample_rate).exp()
-    wanted_db = float(torch.empty(1).uniform_(-3.0, 15.0, generator=generator))
+    wanted_db = float(torch.empty(1).uniform_(-6.0, 12.0, generator=generator))
     late_energy = late.square().sum().clamp_min(1e-8)
     late *= (10.0 ** (-wanted_db / 10.0) / late_energy).sqrt().clamp(0.1, 3.0)
     return response, response[:direct_end]

@@ -227,7 +227,13 @@ class DenoiseSimulator:
         return torch.stack(rows)
 
 
-def low_pass(signal: Tensor, cutoff_hz: Tensor, width: Tensor, sample_rate: int) -> Tensor:
+def low_pass(
+    signal: Tensor,
+    cutoff_hz: Tensor,
+    width: Tensor,
+    sample_rate: int,
+    exponent: Tensor | None = None,
+) -> Tensor:
     """Remove what lies above each signal's cutoff with a raised-cosine edge of linear phase.
 
     Args:
@@ -235,6 +241,8 @@ def low_pass(signal: Tensor, cutoff_hz: Tensor, width: Tensor, sample_rate: int)
         cutoff_hz: (B,) where the edge ends; nothing is left above.
         width: (B,) the edge's width as a share of the cutoff.
         sample_rate: Hz.
+        exponent: (B,) power to which the edge is raised: 2 to 3 falls as most resamplers do; None
+            is 1.
 
     Returns:
         (B, T).
@@ -243,6 +251,8 @@ def low_pass(signal: Tensor, cutoff_hz: Tensor, width: Tensor, sample_rate: int)
     frequencies = torch.fft.rfftfreq(padded, 1.0 / sample_rate).to(signal)
     depth = (cutoff_hz[:, None] - frequencies) / (cutoff_hz * width)[:, None]
     gain = 0.5 - 0.5 * torch.cos(math.pi * depth.clamp(0.0, 1.0))
+    if exponent is not None:
+        gain = gain.pow(exponent[:, None])
     return torch.fft.irfft(torch.fft.rfft(signal, padded) * gain, padded)[:, : signal.shape[1]]
 
 

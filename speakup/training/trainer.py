@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -116,7 +117,7 @@ def train(
     sums: dict[str, float] = {}
     started, logged = time.monotonic(), state.step
     while state.step < optimiser.steps:
-        random = torch.Generator().manual_seed((optimiser.seed << 32) + state.step)
+        random = torch.Generator().manual_seed(draw_seed(optimiser.seed, state.step))
         batch = simulator.draw(optimiser.batch, samples, random, target)
         for name, value in _train_step(recipe, state, batch).items():
             sums[name] = sums.get(name, 0.0) + value
@@ -151,6 +152,15 @@ def build_simulator(recipe: Recipe, data_root: Path, cache: Path) -> Simulator:
     settings = build(UpsampleRecipe, recipe.simulation, "[simulation]")
     nobody = corpus({}, DENOISER_RATE)
     return UpsampleSimulator(speech, damage(nobody, ROOM_AND_NOISE), settings)
+
+
+def draw_seed(seed: int, step: int) -> int:
+    """Give the seed of a step's batch, far from those of other runs and of other steps.
+
+    Generators on the CPU look at its lowest 32 bits alone, so these are mixed from both.
+    """
+    state = np.random.SeedSequence([seed, step]).generate_state(1)
+    return int(state[0])
 
 
 def learning_rate_share(step: int, optimiser: OptimiserRecipe) -> float:
