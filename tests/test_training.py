@@ -41,6 +41,7 @@ from speakup.training.simulate import (
     convolve,
     low_pass,
     random_equaliser,
+    stretched,
     synthetic_noise,
 )
 from speakup.training.trainer import TrainingLog, learning_rate_share, train
@@ -270,6 +271,16 @@ def test_noise_and_equalisers_are_within_bounds(seed: int) -> None:
     assert gain_db.shape == (500,) and float(gain_db.abs().max()) < 35.0
 
 
+def test_a_stretched_signal_is_the_same_at_another_speed() -> None:
+    time = torch.arange(16_000) / RATE
+    tone = torch.sin(2 * torch.pi * 400 * time)
+    for samples in (12_000, 20_001):
+        result = stretched(tone, samples)
+        hertz = float(torch.fft.rfft(result).abs().argmax()) * RATE / samples
+        assert len(result) == samples and hertz == pytest.approx(400 * 16_000 / samples, abs=1)
+        assert float(dsp.rms(result[None])) == pytest.approx(0.5**0.5, rel=1e-2)
+
+
 def denoise_pairs(
     material: Path, cache: Path, batch: int = 3, seed: int = 1, **changes: Any
 ) -> tuple[Tensor, Tensor]:
@@ -321,6 +332,17 @@ def test_noise_is_added_at_the_ratio_asked_for(material: Path, tmp_path: Path) -
         assert (20.0 * ratio.log10()).flatten().tolist() == pytest.approx([snr_db] * 3, abs=0.1)
 
 
+def test_other_speeds_and_colours_keep_the_ratio_and_differ(material: Path, tmp_path: Path) -> None:
+    drawn = {"noise": 1.0, "snr_db": (6.0, 6.0), "synthetic_noise": 0.0}
+    plain = denoise_pairs(material, tmp_path, **drawn)
+    varied = denoise_pairs(material, tmp_path, speed=1.0, noise_variety=1.0, **drawn)
+    for one, two in zip(plain, varied, strict=True):
+        assert one.shape == two.shape and not torch.allclose(one, two, atol=1e-3)
+    degraded, clean = varied
+    ratio = 20.0 * (dsp.rms(clean) / dsp.rms(degraded - clean)).log10()
+    assert ratio.flatten().tolist() == pytest.approx([6.0] * 3, abs=0.1)
+
+
 def test_reverberation_comes_after_the_voice(material: Path, tmp_path: Path) -> None:
     for measured in (0.0, 1.0):
         degraded, clean = denoise_pairs(material, tmp_path, reverb=1.0, measured_room=measured)
@@ -328,7 +350,10 @@ def test_reverberation_comes_after_the_voice(material: Path, tmp_path: Path) -> 
         lags = torch.fft.irfft(
             torch.fft.rfft(degraded, 16_384) * torch.fft.rfft(clean, 16_384).conj()
         )
-        assert set(lags.argmax(1).tolist()) == {0}
+        # A buzz is like itself a period later, and a strong echo may fall there.
+        early, late = lags[:, :8].amax(1), lags[:, : lags.shape[1] // 2].amax(1)
+        assert bool((early > 0.6 * late).all())
+        assert bool((early > lags[:, -200:-8].amax(1)).all())
 
 
 def test_damage_to_the_signal_keeps_its_level(material: Path, tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ class DenoiseRecipe:
     """How often each degradation strikes, and how hard; probabilities in [0, 1], levels in dB.
 
     `narrow` voices are limited to 3.4 to 7.9 kHz before anything else and are to be kept so.
-    `music` is heard under some voices, and alone, and is to be kept like them.
+    `music` is heard under some voices, and alone, and is to be kept like them. `speed` is how many
+    voices are played up to an eighth faster or slower, which makes other speakers of them;
+    `noise_variety` how many noises are played faster or slower, backwards or coloured.
     """
 
     untouched: float = 0.06
@@ -51,6 +53,8 @@ class DenoiseRecipe:
     music_below_db: tuple[float, float] = (3.0, 20.0)
     level_spread_db: float = 4.0
     pause: float = 0.15
+    speed: float = 0.0
+    noise_variety: float = 0.0
 
 
 class DenoiseSimulator:
@@ -100,11 +104,16 @@ class DenoiseSimulator:
         return self._transmit(self._overload(shaped, generator), generator), dry
 
     def _speech(self, samples: int, generator: torch.Generator) -> Tensor:
-        clean = self.speech.draw(samples, generator)
+        wanted = samples
+        if chance(self.recipe.speed, generator):
+            wanted = int(samples * between(7 / 8, 8 / 7, generator))
+        clean = self.speech.draw(wanted, generator)
         for _ in range(4):
             if float(dsp.rms(clean)) > _AUDIBLE_RMS:
                 break
-            clean = self.speech.draw(samples, generator)
+            clean = self.speech.draw(wanted, generator)
+        if wanted != samples:
+            clean = stretched(clean, samples)
         if chance(self.recipe.pause, generator):
             length = between(0.3, 1.0, generator) * self.sample_rate
             start = int(between(0.0, max(1.0, samples - length), generator))
@@ -173,6 +182,12 @@ class DenoiseSimulator:
     def _one_noise(self, samples: int, generator: torch.Generator) -> Tensor:
         if chance(self.recipe.synthetic_noise, generator) or not self.noise.sources:
             noise = synthetic_noise(samples, self.sample_rate, generator)
+        elif chance(self.recipe.noise_variety, generator):
+            noise = self.noise.draw(int(samples * between(0.6, 1.6, generator)), generator)
+            noise = noise.flip(0) if chance(0.3, generator) else noise
+            frequencies = torch.fft.rfftfreq(samples, 1.0 / self.sample_rate)
+            colour = 10.0 ** (random_equaliser(frequencies, generator) / 20.0)
+            noise = torch.fft.irfft(torch.fft.rfft(stretched(noise, samples)) * colour, samples)
         else:
             noise = self.noise.draw(samples, generator)
         return noise / dsp.rms(noise).clamp_min(1e-4)
@@ -254,6 +269,12 @@ def low_pass(
     if exponent is not None:
         gain = gain.pow(exponent[:, None])
     return torch.fft.irfft(torch.fft.rfft(signal, padded) * gain, padded)[:, : signal.shape[1]]
+
+
+def stretched(signal: Tensor, samples: int) -> Tensor:
+    """Play a signal (T,) faster or slower, so that it has so many samples, (T',); pitch follows."""
+    spectrum = torch.fft.rfft(signal)[: samples // 2 + 1]
+    return torch.fft.irfft(spectrum, samples) * (samples / len(signal))
 
 
 def convolve(signal: Tensor, responses: list[Tensor]) -> Tensor:
