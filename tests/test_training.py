@@ -24,6 +24,8 @@ from speakup.networks import ARCHITECTURES
 from speakup.training import recipe as recipe_module
 from speakup.training import rooms, simulate, trainer
 from speakup.training.bandlimits import UpsampleRecipe, UpsampleSimulator
+from speakup.training.checkpoint import grown as with_new_blocks
+from speakup.training.checkpoint import start_from
 from speakup.training.data import Corpus
 from speakup.training.export import export
 from speakup.training.recipe import (
@@ -412,12 +414,27 @@ def test_a_larger_network_begins_where_the_smaller_one_ended(tmp_path: Path) -> 
     large = ARCHITECTURES["band-mixer"](**(SMALL_MIXER | {"dilations": [1, 2, 4]}))
     large.load_state_dict(small.state_dict(), strict=False)
     grown = ARCHITECTURES["band-mixer"](**(SMALL_MIXER | {"dilations": [1, 2, 4]}))
-    grown.load_state_dict(trainer._grown(large, small.state_dict()))
+    grown.load_state_dict(with_new_blocks(large, small.state_dict()))
     waveform = 0.1 * torch.randn(1, 8_000)
     with torch.inference_mode():
         ended = small(waveform)
         jump, step = dsp.rms(large(waveform) - ended), dsp.rms(grown(waveform) - ended)
     assert 0.0 < float(step) < 0.2 * float(jump)
+
+
+def test_a_run_can_begin_with_the_mean_of_others(tmp_path: Path) -> None:
+    networks = [small_mixer(seed) for seed in range(3)]
+    folders = [save_model(tmp_path / str(index), one) for index, one in enumerate(networks[:2])]
+    begun = networks[2]
+    start_from(begun, tuple(str(folder) for folder in folders))
+    known = [load_model(str(folder)).network.state_dict() for folder in folders]
+    for name, weight in begun.state_dict().items():
+        assert torch.allclose(weight, (known[0][name] + known[1][name]) / 2, atol=1e-6), name
+    start_from(begun, str(folders[1]))
+    assert equal(dict(begun.state_dict()), dict(known[1]))
+    other = save_model(tmp_path / "other", ARCHITECTURES["band-extender"](**SMALL_EXTENDER))
+    with pytest.raises(ModelError, match="other"):
+        start_from(begun, (str(folders[0]), str(other)))
 
 
 def test_pauses_are_silent_in_the_clean_voice(material: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import safetensors.torch
 from speakup.cards import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, ModelCard
 from speakup.catalogue import load_model
 from speakup.errors import ConfigError, OutputError
-from speakup.training.trainer import read_checkpoint
+from speakup.training.checkpoint import read_checkpoint
 
 _MARK = "<!-- Written by speakup export, which keeps a card without this line. -->"
 _HUB_LICENCES = re.compile(

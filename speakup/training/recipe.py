@@ -70,7 +70,7 @@ class Recipe:
         resolutions: (n_fft, hop_length) of the spectral losses.
         simulation: Fields of the task's simulation recipe that differ from its defaults.
         start_from: Weights to begin with: a model folder or checkpoint, whose network may have
-            fewer blocks; None for random ones.
+            fewer blocks, or several to average; None for random ones.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Recipe:
     resolutions: tuple[tuple[int, int], ...]
     simulation: dict[str, Any] = field(default_factory=dict)
     adversary: AdversaryRecipe | None = None
-    start_from: str | None = None
+    start_from: str | tuple[str, ...] | None = None
     description: str = ""
 
 

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from speakup import dsp
-from speakup.catalogue import load_model
-from speakup.errors import ConfigError, ModelError
+from speakup.errors import ConfigError
 from speakup.networks import ARCHITECTURES
 from speakup.networks.discriminators import Discriminators
 from speakup.networks.losses import (
@@ -31,6 +30,7 @@ from speakup.networks.losses import (
 from speakup.stages import DENOISER_RATE
 from speakup.training import perception
 from speakup.training.bandlimits import ROOM_AND_NOISE, UpsampleRecipe, UpsampleSimulator
+from speakup.training.checkpoint import load_part, read_checkpoint, start_from
 from speakup.training.data import Corpus
 from speakup.training.recipe import AdversaryRecipe, OptimiserRecipe, Recipe, build
 from speakup.training.simulate import DenoiseRecipe, DenoiseSimulator
@@ -173,7 +173,7 @@ def learning_rate_share(step: int, optimiser: OptimiserRecipe) -> float:
 def _build_state(recipe: Recipe, device: torch.device) -> _State:
     generator, average = _build_generator(recipe).to(device), _build_generator(recipe).to(device)
     if recipe.start_from is not None:
-        _start_from(generator, Path(recipe.start_from))
+        start_from(generator, recipe.start_from)
     average.requires_grad_(False).load_state_dict(generator.state_dict())
     rates = recipe.optimiser
     optimiser = torch.optim.AdamW(
@@ -205,53 +205,6 @@ def _build_generator(recipe: Recipe) -> nn.Module:
         return ARCHITECTURES[recipe.architecture](**recipe.hyperparameters)
     except Exception as error:  # Whatever numbers from a file may lead to.
         raise ConfigError(f"the hyperparameters make no network ({error})", recipe.name) from error
-
-
-def _start_from(generator: nn.Module, path: Path) -> None:
-    if path.is_dir():
-        weights = load_model(str(path)).network.state_dict()
-    else:
-        weights = read_checkpoint(path).get("average", {})
-    _load_state(generator, _grown(generator, weights), path)
-
-
-@torch.no_grad()
-def _grown(generator: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Add the blocks that a smaller network lacks, each changing next to nothing at first."""
-    known = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
-    added = {
-        name: weight * 0.1 if "_out." in name else weight
-        for name, weight in generator.state_dict().items()
-        if name.startswith("blocks.") and name.split(".")[1] not in known
-    }
-    return {**weights, **added} if known else weights
-
-
-def _load_state(part: Any, stored: dict[str, Any], path: Path) -> None:
-    try:
-        part.load_state_dict(stored)
-    except (RuntimeError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(
-            f"belongs to another recipe ({reason})", path, "Name another run folder"
-        ) from error
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what a training run has saved, to the CPU.
-
-    Raises:
-        ModelError: it is missing, or no checkpoint.
-    """
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelError(f"cannot be read ({error.strerror})", path) from error
-    except Exception as error:  # Of torch, pickle or zipfile, by what is wrong with the file.
-        raise ModelError("is no checkpoint of a training run", path) from error
-    if not isinstance(stored, dict) or "average" not in stored:
-        raise ModelError("is no checkpoint of a training run", path)
-    return stored
 
 
 def _check_losses(recipe: Recipe) -> None:
@@ -390,7 +343,7 @@ def _restore(state: _State, checkpoint: Path) -> None:
     stored = read_checkpoint(checkpoint)
     for name, part in state.parts().items():
         if name in stored:
-            _load_state(part, stored[name], checkpoint)
+            load_part(part, stored[name], checkpoint)
     state.step = int(stored["step"])
 
 

@@ -1,0 +1,87 @@
+"""What training runs begin with and go on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from speakup.catalogue import load_model
+from speakup.errors import ModelError
+
+
+def start_from(generator: nn.Module, sources: str | tuple[str, ...]) -> None:
+    """Give a generator the weights of a model folder or checkpoint, or the mean of several.
+
+    The mean of runs that began alike is often better than each of them.
+
+    Args:
+        generator: May have more blocks than the sources' network.
+        sources: Paths.
+
+    Raises:
+        ModelError: one cannot be read, or belongs to another network.
+
+    Reference:
+        Wortsman et al. 2022, Model soups, arXiv 2203.05482.
+    """
+    paths = [Path(source) for source in ((sources,) if isinstance(sources, str) else sources)]
+    found = [_weights(path) for path in paths]
+    for weights, path in zip(found, paths, strict=True):  # one by one, to name what does not fit
+        load_part(generator, grown(generator, weights), path)
+    if len(found) > 1:
+        mean = {name: torch.stack([one[name] for one in found]).mean(0) for name in found[0]}
+        generator.load_state_dict(grown(generator, mean))
+
+
+@torch.no_grad()
+def grown(generator: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add the blocks that a smaller network lacks, each changing next to nothing at first."""
+    known = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
+    added = {
+        name: weight * 0.1 if "_out." in name else weight
+        for name, weight in generator.state_dict().items()
+        if name.startswith("blocks.") and name.split(".")[1] not in known
+    }
+    return {**weights, **added} if known else weights
+
+
+def load_part(part: Any, stored: dict[str, Any], path: Path) -> None:
+    """Load a network's or an optimiser's state.
+
+    Raises:
+        ModelError: it is not of this kind.
+    """
+    try:
+        part.load_state_dict(stored)
+    except (RuntimeError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"belongs to another recipe ({reason})", path, "Name another run folder"
+        ) from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what a training run has saved, to the CPU.
+
+    Raises:
+        ModelError: it is missing, or no checkpoint.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelError(f"cannot be read ({error.strerror})", path) from error
+    except Exception as error:  # Of torch, pickle or zipfile, by what is wrong with the file.
+        raise ModelError("is no checkpoint of a training run", path) from error
+    if not isinstance(stored, dict) or "average" not in stored:
+        raise ModelError("is no checkpoint of a training run", path)
+    return stored
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    if path.is_dir():
+        return load_model(str(path)).network.state_dict()
+    weights: dict[str, Tensor] = read_checkpoint(path).get("average", {})
+    return weights
