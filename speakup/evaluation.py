@@ -97,10 +97,11 @@ def score(
 ) -> Scores:
     """Score one estimate against its reference, under the keys of `METRICS`.
 
-    The conventions: both are mixed to mono; PESQ, ESTOI, SI-SDR and F0 are compared at 16 kHz
-    after aligning within 25 ms; DNSMOS sees the whole estimate at 16 kHz; LSD is taken at
+    The conventions: both are mixed to mono; PESQ, ESTOI, SI-SDR, F0 and speakers are compared at
+    16 kHz after aligning within 25 ms; DNSMOS sees the whole estimate at 16 kHz; LSD is taken at
     44.1 kHz after aligning and matching the estimate's RMS to the reference's, and only where
-    the reference is full-band.
+    the reference is full-band. Speakers are left out where the package Resemblyzer is missing:
+    it is large, needs a compiler, and no other score needs it.
 
     Args:
         estimate: `(T,)` or `(C, T)`.
@@ -111,8 +112,11 @@ def score(
         words: What is said, in English, to be recognised in the estimate (slow); None: do not.
 
     Raises:
-        ConfigError: a package of the extra `eval` is not installed.
+        ConfigError: another package of the extra `eval` is not installed.
+        ModelError: Resemblyzer's weights are damaged.
     """
+    from speakup import speaker  # which imports torch: not before there is something to score
+
     est, ref = metrics.mono(estimate), metrics.mono(reference)
     speech_rate = metrics.SPEECH_RATE
     est_16k = metrics.resample(est, estimate_rate, speech_rate)
@@ -125,6 +129,8 @@ def score(
         "f0_error": metrics.f0_error(*pair_16k, speech_rate),
         **metrics.dnsmos(est_16k, speech_rate),
     }
+    if speaker.available():
+        scores["speaker"] = speaker.similarity(*pair_16k, speech_rate)
     if min(reference_rate, content_rate or reference_rate) >= _FULL_BAND_RATE:
         rate = metrics.LSD_RATE
         full, target = metrics.align(

@@ -19,6 +19,7 @@ METRICS: dict[str, tuple[str, bool, str]] = {
     "estoi": ("ESTOI", True, "extended short-time objective intelligibility"),
     "si_sdr": ("SI-SDR", True, "scale-invariant signal-to-distortion ratio, dB, at 16 kHz"),
     "f0_error": ("F0 err", False, "F0 frame error: pitch lost, invented or changed, 0 to 1"),
+    "speaker": ("Speaker", True, "cosine similarity of voices, 1 the same"),
     "ovrl": ("OVRL", True, "DNSMOS P.835 overall"),
     "sig": ("SIG", True, "DNSMOS P.835 speech"),
     "bak": ("BAK", True, "DNSMOS P.835 background"),
@@ -31,7 +32,7 @@ METRICS: dict[str, tuple[str, bool, str]] = {
 GROUPS = ("kind", "language", "gender")
 """The tags that cases are grouped by unless told otherwise."""
 
-_DECIMALS = {"estoi": 3, "f0_error": 3, "si_sdr": 1}
+_DECIMALS = {"estoi": 3, "f0_error": 3, "speaker": 3, "si_sdr": 1}
 _OVERALL = "all"
 _NOT_BANDLIMITED = "all_but_bandlimit"
 

@@ -55,6 +55,7 @@ LAYERS = {
     "published": 4,
     "weights": 4,
     "metrics": 4,
+    "speaker": 4,
     "stages": 5,
     "chain": 6,
     "pipeline": 6,

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from speakup import evaluation, metrics
+from speakup import evaluation, metrics, speaker
 from speakup.errors import InputError
 from speakup.evaluation import Pair, evaluate_pairs, read_pairs, score
 from speakup.scoretable import CaseScores, EvaluationTable, plain_table
@@ -27,6 +27,7 @@ def without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "estoi", lambda est, ref, rate: 0.5)
     opinion = {"ovrl": 3.0, "sig": 3.0, "bak": 3.0}
     monkeypatch.setattr(metrics, "dnsmos", lambda est, rate: dict(opinion))
+    monkeypatch.setattr(speaker, "available", lambda: False)
 
 
 def write(path: Path, samples: Signal, rate: int) -> None:
@@ -108,6 +109,23 @@ def test_lsd_is_left_out_where_the_reference_holds_no_top() -> None:
     assert "lsd_above_8k" in score(clean, 44_100, clean, 44_100)
     assert "lsd" not in score(clean, 44_100, clean, 44_100, content_rate=16_000)
     assert "lsd" not in score(clean, 44_100, noise(0.5, 16_000), 16_000)
+
+
+@pytest.mark.usefixtures("without_packages")
+def test_speakers_are_compared_where_their_package_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clean = noise(1.0, 44_100)
+    assert "speaker" not in score(clean, 44_100, clean, 44_100)
+
+    def similarity(estimate: Signal, reference: Signal, rate: int) -> float:
+        assert rate == 16_000 and estimate.shape == reference.shape
+        return float(np.corrcoef(estimate, reference)[0, 1])
+
+    monkeypatch.setattr(speaker, "available", lambda: True)
+    monkeypatch.setattr(speaker, "similarity", similarity)
+    late = np.concatenate([np.zeros(441), clean])
+    assert score(late, 44_100, clean, 44_100)["speaker"] > 0.999, "aligned before"
 
 
 @pytest.mark.usefixtures("without_packages")
