@@ -20,7 +20,7 @@ _NEEDED = (
     "torch torchaudio numpy scipy soundfile av soxr pyloudnorm typer rich huggingface-hub "
     "safetensors"
 )
-_EXTRAS = {"eval": "pesq pystoi speechmos onnxruntime librosa pocketsphinx matplotlib resemblyzer"}
+_EXTRAS = {"eval": "pesq pystoi speechmos onnxruntime librosa pocketsphinx matplotlib"}
 _PYTHONS = ((3, 11), (3, 13))
 _ROOM_BYTES = 2 * 10**9
 _REINSTALL = "pip install --force-reinstall speakup, in a fresh virtual environment"

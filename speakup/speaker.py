@@ -117,7 +117,7 @@ def embed(speech: metrics.Signal, sample_rate: int) -> NDArray[np.float64]:
         raise ConfigError(
             "Speaker similarity needs the package Resemblyzer",
             None,
-            "Install it with: pip install 'speakup[eval]'",
+            "Install it with: pip install --no-deps resemblyzer",
         )
     samples = metrics.resample(metrics.mono(speech), sample_rate, metrics.SPEECH_RATE)
     if len(samples) < _LEAST_COVERAGE * _PART_FRAMES * _HOP_LENGTH or not samples.any():
