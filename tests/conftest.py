@@ -53,7 +53,7 @@ def shared_recordings() -> Path:
     folder = os.environ.get("SPEAKUP_TEST_DATA")
     if not folder:
         pytest.skip("SPEAKUP_TEST_DATA names no folder of recordings")
-    return Path(folder)
+    return Path(folder) / "data" if Path(folder, "data").is_dir() else Path(folder)
 
 
 @pytest.fixture
