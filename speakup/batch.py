@@ -16,7 +16,7 @@ from speakup import audio
 from speakup.cards import ModelCard
 from speakup.catalogue import fetch_models
 from speakup.config import Config
-from speakup.errors import InputError, OutputError
+from speakup.errors import ConfigError, InputError, OutputError
 from speakup.hold import Claim, clear
 from speakup.jobs import Job, plan_jobs, planned_models
 from speakup.journal import Journal, settings_digest
@@ -81,7 +81,7 @@ def run_batch(
         progress: Called with each step of each recording, from any thread.
 
     Raises:
-        ConfigError: a setting cannot be used, or two recordings would share an output.
+        ConfigError: a setting or a journal cannot be used, or two recordings would share an output.
         ModelError: a model that is needed cannot be had.
     """
     config = config or Config()
@@ -126,7 +126,8 @@ def run_jobs(
         progress: Called with each step of each job, from any thread.
 
     Raises:
-        ConfigError: a setting cannot be used on this machine, or a journal is of a newer version.
+        ConfigError: a setting cannot be used on this machine, or a journal cannot be: it is of a
+            newer version, or no journal.
         ModelError: a model that is needed cannot be had.
     """
     started = time.perf_counter()
@@ -167,7 +168,7 @@ class Accounts:
         cards: The models that the configuration needs; None fetches those that are missing.
 
     Raises:
-        ConfigError: a journal is of a newer version.
+        ConfigError: a journal is of a newer version, or is none.
         ModelError: a model that is needed cannot be had.
     """
 
@@ -218,7 +219,8 @@ class Accounts:
     def end(self) -> None:
         """Note that the run is through."""
         for journal in self._journals.values():
-            with contextlib.suppress(OSError):  # All that matters is written.
+            # All that matters is written, and what went wrong was said of each recording.
+            with contextlib.suppress(OSError, ConfigError):
                 journal.end()
 
 

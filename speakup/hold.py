@@ -25,6 +25,9 @@ _LEFT_BEHIND = re.compile(r"\..*\.[0-9a-f]{8}\.speakup\.(part|claim)", re.DOTALL
 _ORDINARY = 0o666
 """Less the umask; a temporary file becomes an ordinary one, not one of mode 0600."""
 
+NO_SURPRISE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""To open no link, and wait for nobody at the other end of what is no ordinary file."""
+
 _held: set[Path] = set()
 _guard = threading.RLock()
 
@@ -122,7 +125,7 @@ def claim(folder: Path, key: str) -> Claim | None:
         OSError: no file can be made there.
     """
     path = folder / f".{key[8:]}.{key[:8]}.speakup.claim"
-    flags = os.O_RDWR | os.O_CREAT
+    flags = os.O_RDWR | os.O_CREAT | NO_SURPRISE
     if fcntl is None:  # Windows removes the file when its maker ends, however that happens.
         flags |= os.O_EXCL | getattr(os, "O_TEMPORARY", 0)
     while True:
@@ -147,7 +150,7 @@ def locked(path: Path) -> Iterator[int]:
     Raises:
         OSError: it cannot be opened.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | NO_SURPRISE
     while True:
         descriptor = os.open(path, flags, _ORDINARY)
         try:
@@ -167,7 +170,7 @@ def clear(folder: Path) -> None:
         names = [name for name in os.listdir(folder) if _LEFT_BEHIND.fullmatch(name)]
         for path in map(folder.joinpath, names):
             with contextlib.suppress(OSError):
-                descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+                descriptor = os.open(path, os.O_RDWR | NO_SURPRISE)
                 try:
                     if _lock(descriptor, wait=False) and _is_at(descriptor, path):
                         path.unlink()

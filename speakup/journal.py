@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from typing import Any, Literal
 from speakup import __version__
 from speakup.config import Config
 from speakup.errors import ConfigError
-from speakup.hold import Claim, claim, locked
+from speakup.hold import NO_SURPRISE, Claim, claim, locked
 
 JOURNAL_FILE = ".speakup-journal.jsonl"
 _VERSION = 1
@@ -35,6 +36,9 @@ _NOT_IN_THE_SOUND = (
 
 _TAIL = 200
 """Bytes by which a journal is known again: in its lines there are times, in nanoseconds."""
+
+_LONGEST_WORD = 40
+"""Characters of something odd that a message repeats."""
 
 _COARSE_NS = 10_000_000
 """Some disks keep times in steps of 10 ms (exFAT), 1 s or 2 s (FAT): of which these are part."""
@@ -70,7 +74,8 @@ class Journal:
         overwrite: Whether this run replaces whatever is there.
 
     Raises:
-        ConfigError: a newer version of speakup has written it.
+        ConfigError: a newer version of speakup, or something else, has written it, or it is no
+            ordinary file.
     """
 
     def __init__(
@@ -138,6 +143,7 @@ class Journal:
 
         Raises:
             OSError: the journal cannot be written.
+            ConfigError: it is no ordinary file any more.
         """
         line = _Line(
             output=self._below(target),
@@ -157,6 +163,7 @@ class Journal:
 
         Raises:
             OSError: the journal cannot be written.
+            ConfigError: it is no ordinary file any more, or something else has written it.
         """
         self.refresh()
         if any(lines[-1].overwrite for lines in self._lines.values()):
@@ -164,15 +171,13 @@ class Journal:
 
     def _read_on(self) -> None:
         try:
-            with self.path.open("rb") as file:
-                file.seek(max(0, self._read - len(self._tail)))
-                data = file.read()
+            _check_ordinary(self.path)
+            data = _read_from(self.path, max(0, self._read - len(self._tail)))
+            if not data.startswith(self._tail):  # It is another file than the last time.
+                self._forget()
+                data = _read_from(self.path, 0)
         except OSError:
             return
-        if not data.startswith(self._tail):  # It is another file than the last time.
-            self._forget()
-            with contextlib.suppress(OSError):
-                data = self.path.read_bytes()
         fresh = data[len(self._tail) :]
         whole = fresh[: fresh.rfind(b"\n") + 1]  # Behind it is what is being written, or torn off.
         self._read += len(whole)
@@ -181,6 +186,8 @@ class Journal:
             self._take(event)
 
     def _append(self, event: dict[str, Any]) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            _check_ordinary(self.path)
         with locked(self.path) as descriptor:
             size = os.fstat(descriptor).st_size
             text = json.dumps(event) + "\n"
@@ -200,12 +207,8 @@ class Journal:
         self._lines = {}
 
     def _take(self, event: dict[str, Any]) -> None:
-        if event.get("event") == "journal" and event.get("version") != _VERSION:
-            raise ConfigError(
-                f"is of version {event.get('version')}, and this speakup knows {_VERSION}",
-                self.path,
-                "Update speakup, or write into another folder",
-            )
+        if event.get("event") == "journal":
+            _check_version(event.get("version"), self.path)
         if event.get("event") == "end":
             for lines in self._lines.values():
                 lines[-1] = dataclasses.replace(lines[-1], overwrite=False)
@@ -237,9 +240,11 @@ def settings_digest(config: Config, models: Sequence[str]) -> str:
 
 def outputs_in(folder: Path) -> set[str]:
     """List the outputs that a folder's journal, if it has one, tells of, by their real paths."""
+    path = folder / JOURNAL_FILE
     try:
-        data = (folder / JOURNAL_FILE).read_bytes()
-    except OSError:
+        _check_ordinary(path)
+        data = _read_from(path, 0)
+    except (OSError, ConfigError):  # Who is to write there says what is wrong with it.
         return set()
     real = os.path.realpath(folder)
     outputs = (event.get("output") for event in _events(data))
@@ -250,6 +255,73 @@ def outputs_above(folder: Path) -> set[str]:
     """List the outputs that the journals of the folders above tell of, by their real paths."""
     above = Path(os.path.realpath(folder)).parents
     return {output for parent in above for output in outputs_in(parent)}
+
+
+def _check_ordinary(path: Path) -> None:
+    """See to it that a journal is an ordinary file, before it is opened.
+
+    To open a FIFO waits for who writes into it, and to open a device may do anything. A link is
+    none either: what is appended must be in this folder, where other runs look for it.
+
+    Raises:
+        ConfigError: it is something else.
+        OSError: there is none, or it cannot be told.
+    """
+    mode = path.lstat().st_mode
+    if stat.S_ISREG(mode):
+        return
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFLNK: "a link",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    raise ConfigError(
+        f"is {kinds.get(stat.S_IFMT(mode), 'something else')}, and a journal is an ordinary file",
+        path,
+        "Move it away, or write into another folder",
+    )
+
+
+def _read_from(path: Path, start: int) -> bytes:
+    """Read an ordinary file from a place on; what has just become something else reads as empty.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | NO_SURPRISE
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return b""
+        file.seek(start)
+        return file.read()
+
+
+def _check_version(version: object, path: Path) -> None:
+    """See to it that this speakup knows a journal of this version.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if type(version) is int and version == _VERSION:  # True == 1, too.
+        return
+    if type(version) is int and _VERSION < version < 10**6:
+        raise ConfigError(
+            f"is of version {version}, and this speakup knows {_VERSION}",
+            path,
+            "Update speakup, or write into another folder",
+        )
+    told = json.dumps(version)
+    if len(told) > _LONGEST_WORD:
+        told = told[:_LONGEST_WORD] + "..."
+    raise ConfigError(
+        f"no speakup has written it: its version is {told}, where there is a number from 1 on",
+        path,
+        "Move it away (what is in the folder is then kept, as somebody's), or write into "
+        "another folder",
+    )
 
 
 def _events(data: bytes) -> Iterator[dict[str, Any]]:

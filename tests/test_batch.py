@@ -330,13 +330,40 @@ def test_a_full_disk_fails_what_does_not_fit(recordings: Path, small_disk: Path)
     assert hidden == [JOURNAL_FILE]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no FIFOs")
+def test_a_journal_that_is_none_ends_the_run_before_it_begins(recordings: Path) -> None:
+    run_batch(["folder"], config=PLAIN)
+    before = outputs("folder_enhanced")
+    Path("folder_enhanced", JOURNAL_FILE).unlink()
+    os.mkfifo(Path("folder_enhanced", JOURNAL_FILE))
+    # In a process of its own: what waits for somebody to write into it waits for ever.
+    done = subprocess.run(
+        [sys.executable, "-m", "speakup", "enhance", "folder", "--no-denoise", "--no-upsample"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300.0,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"{JOURNAL_FILE}: is a FIFO, and a journal is an ordinary file" in done.stderr
+    assert "Move it away" in done.stderr
+    for options in ({"overwrite": True}, {"resume": False}):
+        with pytest.raises(ConfigError, match="is a FIFO"):
+            run_batch(["folder"], config=PLAIN, **options)
+    assert outputs("folder_enhanced") == before
+
+
 def test_a_journal_that_cannot_be_written_keeps_the_output_back(recordings: Path) -> None:
-    Path("folder_enhanced", JOURNAL_FILE).mkdir(parents=True)
-    summary = run_batch(["folder"], config=PLAIN)
+    def spoil(job: Job, doing: str, done: float, total: float | None) -> None:
+        if doing == "enhance":
+            Path("folder_enhanced", JOURNAL_FILE).mkdir(exist_ok=True)
+
+    summary = run_batch(["folder"], config=PLAIN, progress=spoil)
     assert (summary.failed, summary.ok) == (2, 0)
     assert not list(Path("folder_enhanced").rglob("*.wav"))
     assert summary.results[0].error is not None
-    assert summary.results[0].error["type"] == "OutputError"
+    assert "is a folder, and a journal is an ordinary file" in summary.results[0].error["message"]
 
 
 def test_odd_names_go_through(recordings: Path) -> None:

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +142,88 @@ def test_a_journal_of_a_newer_version_is_left_alone() -> None:
     Path("out", JOURNAL_FILE).write_text('{"event": "journal", "version": 2}\n')
     with pytest.raises(ConfigError, match="version 2, and this speakup knows 1"):
         journal()
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        ('"1"', r'its version is "1", where there is a number'),
+        ("true", "its version is true"),
+        ("1.0", "its version is 1.0"),
+        ("0", "its version is 0"),
+        ("null", "its version is null"),
+        ('[{"a": 2}]', "its version is .*a.*2"),
+        ("9" * 4000, r"its version is 9{40}\.\.\.,"),
+    ],
+)
+def test_a_version_that_is_none_is_said_so(version: str, told: str) -> None:
+    header = f'{{"event": "journal", "version": {version}}}\n'
+    Path("out", JOURNAL_FILE).write_text(header)
+    with pytest.raises(ConfigError, match=told) as caught:
+        journal()
+    assert "no speakup has written it" in str(caught.value)
+    assert str(Path("out", JOURNAL_FILE)) in str(caught.value)
+    assert len(str(caught.value)) < 300
+    assert Path("out", JOURNAL_FILE).read_text() == header
+
+
+def put(kind: str, place: Path) -> None:
+    """Put something in a journal's place that is no ordinary file."""
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "FIFO":
+        os.mkfifo(place)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind(os.fspath(place))
+    elif kind == "link":
+        Path("in/elsewhere").write_text('{"event": "journal", "version": 1}\n')
+        place.symlink_to(os.path.abspath("in/elsewhere"))
+    else:
+        try:
+            os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 5))  # /dev/zero, which never ends
+        except PermissionError:
+            pytest.skip("making a device is not permitted here")
+
+
+@pytest.fixture
+def _in_time() -> Iterator[None]:
+    """End what waits for ever; no test here takes a fraction of this."""
+
+    def say(*_: object) -> None:
+        raise AssertionError("it waits for ever")
+
+    before = signal.signal(signal.SIGALRM, say)
+    signal.alarm(30)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+@pytest.mark.usefixtures("_in_time")
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "socket", "link", "device"])
+def test_only_an_ordinary_file_is_a_journal(kind: str) -> None:
+    place = Path("out", JOURNAL_FILE)
+    book = journal()
+    make(book)
+    place.rename("kept")
+    put(kind, place)
+    before = place.lstat()
+    with pytest.raises(ConfigError, match=f"{place}: is a {kind}, and a journal is an ordinary"):
+        journal()
+    # Nor does it become one meanwhile, and what cannot be noted does not appear.
+    with pytest.raises(ConfigError, match=f"is a {kind}"):
+        book.refresh()
+    with pytest.raises(ConfigError, match=f"is a {kind}"):
+        make(book, target=Path("out/b.wav"))
+    assert not Path("out/b.wav").exists()
+    assert outputs_in(Path("out")) == set()  # Where nothing is written, it is nobody's fault.
+    assert outputs_above(Path("out/deep")) == set()
+    assert os.path.samestat(place.lstat(), before)
+    place.rename("moved away")
+    Path("kept").rename(place)
+    assert journal().standing(SOURCE, TARGET) == "finished"
 
 
 def test_a_run_that_overwrites_goes_on_until_it_is_through() -> None:
