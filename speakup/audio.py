@@ -39,6 +39,9 @@ __all__ = [
 
 Block = NDArray[np.float32]
 
+_UNKNOWN_FRAMES = 2**63 - 1
+"""What libsndfile gives for FLAC that was written to a pipe and states no length."""
+
 _MPEG_EXTENSIONS = (".mp1", ".mp2", ".mp3", ".mpga")
 
 
@@ -75,6 +78,21 @@ class AudioInfo:
     tracks: int = 1
     start: float = 0.0
 
+    @property
+    def sure_seconds(self) -> float | None:
+        """The length, where the file is large enough to vouch for it; None elsewhere.
+
+        A length is often a mere claim: a field in a header that anything may have written, or the
+        file's size by a bit rate, where the file may end in other things than sound. It is taken
+        for sure only where there is a byte or more for every sample. So it is of PCM, of most
+        lossless files, and never of MP3 and the like, which have a tenth of that. Whatever a file
+        claims, what is sure of it is in proportion to its size.
+        """
+        samples = (self.seconds or 0.0) * self.sample_rate * self.channels
+        with contextlib.suppress(OSError):
+            return self.seconds if samples <= self.path.stat().st_size else None
+        return None
+
 
 def probe(path: str | os.PathLike[str], track: int | None = None) -> AudioInfo:
     """Find out what a file holds, decoding no more than its beginning.
@@ -95,14 +113,15 @@ def probe(path: str | os.PathLike[str], track: int | None = None) -> AudioInfo:
     tags, cover, has_video = _soundfile_tags(sound), None, False
     with sound, contextlib.suppress(InputError), AvFile(path) as file:
         tags, cover, has_video = file.tags(), file.cover(), file.has_video
+    samples = sound.frames if sound.frames < _UNKNOWN_FRAMES else None
     return AudioInfo(
         path,
         container=sound.format.lower().replace("wavex", "wav"),
         codec=sound.subtype.lower(),
         sample_rate=sound.samplerate,
         channels=sound.channels,
-        samples=sound.frames,
-        seconds=sound.frames / sound.samplerate,
+        samples=samples,
+        seconds=None if samples is None else samples / sound.samplerate,
         has_video=has_video,
         tags=tags,
         cover=cover,
@@ -169,7 +188,7 @@ def read_blocks(
     path = _readable(path)
     notes = [] if warnings is None else warnings
     done = 0
-    stopped = ""
+    stopped: list[str] = []
     sound = _open_soundfile(path, track)
     if sound is not None:
         with sound:
@@ -179,18 +198,19 @@ def read_blocks(
             notes += _missing_from_wav(sound)
             if done >= sound.frames:
                 return
-            stopped = cut_short(done / sound.samplerate, sound.frames / sound.samplerate)
+            if sound.frames < _UNKNOWN_FRAMES:
+                stopped = [cut_short(done / sound.samplerate, sound.frames / sound.samplerate)]
             shape = (sound.samplerate, sound.channels)
     try:
         with AvFile(path, track) as file:
             if done and (file.stream.rate, file.stream.channels) != shape:
-                notes.append(stopped)
+                notes += stopped
                 return
             yield from _reblocked(_without_start(file.arrays(notes), done), block_samples)
     except InputError:
         if not done:
             raise
-        notes.append(stopped)
+        notes += stopped
 
 
 def _without_start(arrays: Iterable[Block], samples: int) -> Iterator[Block]:

@@ -165,7 +165,7 @@ class Pipeline:
         notes: list[str] = []
         mono = self.config.channels == "mono"
         rate, rate_out = track.info.sample_rate, track.output_format.sample_rate
-        check_room(track.info.seconds, rate_out, track.channels)
+        check_room(track.info.sure_seconds, rate_out, track.channels)
         meter = LoudnessMeter(rate_out, track.channels)
         blocks = audio.read_blocks(source, track=track.number, warnings=notes)
         with contextlib.closing(ahead(prepared(blocks, mono=mono))) as decoded:
@@ -173,7 +173,7 @@ class Pipeline:
             found = survey(told, rate, track.channels)
         if found.samples == 0:
             raise InputError("holds no audio samples", source)
-        seconds = found.samples / rate
+        check_room(seconds := found.samples / rate, rate_out, track.channels)
         chain = self._chain(found, rate_out)
         blocks = prepared(audio.read_blocks(source, track=track.number), mono=mono)
         restored = flow(_told(blocks, rate, seconds, "enhance", tell), chain)

@@ -97,10 +97,14 @@ def spooled_bytes(seconds: float, sample_rate: int, channels: int) -> int:
 
 
 def check_room(seconds: float | None, sample_rate: int, channels: int) -> None:
-    """See to it, before any work, that the temporary folder has room for a recording.
+    """See to it, before the work, that the temporary folder has room for a recording.
+
+    To be asked twice: first of a length that is sure, so that what cannot fit is refused at once;
+    and when the survey has counted the samples, before any network runs. A length that is only
+    stated refuses nothing.
 
     Args:
-        seconds: Its length; None where that is unknown passes.
+        seconds: Its length; None where that is not yet known passes.
         sample_rate: In Hz, of the output.
         channels: C.
 

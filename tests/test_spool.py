@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from sounds import RATE, noise
+from test_audio import write_with_ffmpeg
 
+from speakup.audio import probe
 from speakup.config import Config
 from speakup.errors import OutputError
 from speakup.pipeline import Pipeline
 from speakup.spool import Spool, check_room
+from speakup.stages import Stage
+from speakup.survey import Survey
 
 
 @pytest.fixture
@@ -108,18 +113,96 @@ def test_room_is_asked_for_before_the_work(monkeypatch: pytest.MonkeyPatch) -> N
     assert tempfile.gettempdir() in str(caught.value)
 
 
-def test_no_work_is_done_where_the_room_is_too_small(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def free(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Leave so many bytes free in the temporary folder."""
+
     class Usage:
-        free = 1_000
+        free = size
 
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage)
-    source = tmp_path / "talk.wav"
-    soundfile.write(source, np.zeros(8_000), 8_000)
-    with pytest.raises(OutputError, match="TMPDIR"):
-        Pipeline(Config(device="cpu"), stages=[]).run(source, tmp_path / "out.wav")
-    assert [path.name for path in tmp_path.iterdir()] == ["talk.wav"]
+
+
+def refused(source: Path) -> tuple[str, list[str]]:
+    """Run a recording for which there is no room; give the message and what was done before."""
+    done: list[str] = []
+
+    def no_stage(found: Survey) -> Stage | None:
+        raise AssertionError("a stage is made")
+
+    with pytest.raises(OutputError, match="TMPDIR") as caught:
+        Pipeline(Config(device="cpu"), stages=[no_stage]).run(
+            source, source.with_name("out.wav"), progress=lambda doing, *_: done.append(doing)
+        )
+    assert [path.name for path in source.parent.iterdir()] == [source.name]
+    return str(caught.value), done
+
+
+@pytest.mark.parametrize("name", ["talk.wav", "talk.flac"])
+def test_no_work_is_done_where_the_room_is_too_small(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    free(monkeypatch, 1_000)
+    hiss = np.random.default_rng(1).uniform(-0.5, 0.5, 8_000)
+    soundfile.write(tmp_path / name, hiss, 8_000)
+    assert refused(tmp_path / name)[1] == []
+
+
+def test_where_only_decoding_tells_the_length_no_network_runs_without_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    free(monkeypatch, 100_000)
+    write_with_ffmpeg(tmp_path / "talk.mp3", "libmp3lame", noise(1, 2 * RATE))
+    message, done = refused(tmp_path / "talk.mp3")
+    assert set(done) == {"survey"}
+    assert "0.00 GB are needed" in message
+
+
+def with_zeros_behind(path: Path) -> None:
+    write_with_ffmpeg(path, "libmp3lame", noise(1, RATE))
+    with path.open("ab") as file:
+        file.write(bytes(3 << 20))
+
+
+def stating_the_most(path: Path) -> None:
+    """Write FLAC whose header gives 2^36 - 1 samples (RFC 9639, section 8.2)."""
+    soundfile.write(path, noise(1, RATE)[0], RATE)
+    content = bytearray(path.read_bytes())
+    content[21] |= 0x0F
+    content[22:26] = b"\xff" * 4
+    path.write_bytes(content)
+
+
+def stating_nothing(path: Path) -> None:
+    """Write FLAC as an encoder does that writes to a pipe."""
+    stating_the_most(path)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "seconds"),
+    [
+        ("talk.mp3", with_zeros_behind, 100.0),
+        ("most.flac", stating_the_most, 1e6),
+        ("none.flac", stating_nothing, None),
+    ],
+)
+def test_a_length_that_the_bytes_do_not_vouch_for_refuses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    write: Callable[[Path], None],
+    seconds: float | None,
+) -> None:
+    write(tmp_path / name)
+    stated = probe(tmp_path / name).seconds
+    assert stated is None if seconds is None else stated is not None and stated > seconds
+    free(monkeypatch, 1_000_000)  # for five seconds
+    result = Pipeline(Config(device="cpu"), stages=[]).run(tmp_path / name, tmp_path / "out.wav")
+    assert result.status == "ok"
+    assert soundfile.info(tmp_path / "out.wav").duration == pytest.approx(1.0, abs=0.1)
 
 
 def test_no_temporary_folder_at_all_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
