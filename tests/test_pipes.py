@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 import soundfile
 from sounds import noise, read
+from test_audio import write_with_ffmpeg
 
 from speakup.audio import probe
 from speakup.errors import ConfigError, InputError, OutputError
 from speakup.pipes import RawFormat, pour, spool
+from speakup.riff import mended
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PLAIN = ["--no-denoise", "--no-upsample", "--no-loudness"]
@@ -174,6 +176,56 @@ def test_a_wav_with_zeros_instead_of_samples_is_refused_at_once(tmp_path: Path) 
     with_a_hole(tmp_path / "a.wav", riff(0, 0)[:36], 5 * 2**30)
     with pytest.raises(InputError, match="holds no samples"):
         probe(tmp_path / "a.wav")
+
+
+def caf(size: int) -> bytes:
+    """Give CAF of the test's sound whose data states a size (Core Audio Format 1.0)."""
+    form = struct.pack(">d4sIIIII", RATE, b"lpcm", 2, 2, 1, 1, 16)  # little endian
+    start = struct.pack(">4sHH4sq", b"caff", 1, 0, b"desc", len(form)) + form
+    return start + struct.pack(">4sqI", b"data", size, 0) + SOUND.tobytes()
+
+
+@pytest.mark.parametrize("size", [0, -1, 2**40, 2**62, 2**63 - 1])
+def test_caf_that_states_any_size_is_read(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], size: int
+) -> None:
+    (tmp_path / "a.caf").write_bytes(caf(size))
+    np.testing.assert_array_equal(read(tmp_path / "a.caf")[0] * 32768, SOUND)
+    assert probe(tmp_path / "a.caf").seconds == 1.0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_zeros_behind_the_samples_of_caf_are_not_looked_through(tmp_path: Path) -> None:
+    with_a_hole(tmp_path / "a.caf", caf(4 + 2 * RATE), 5 * 2**30)
+    assert probe(tmp_path / "a.caf").samples == RATE
+    np.testing.assert_array_equal(read(tmp_path / "a.caf")[0] * 32768, SOUND)
+
+
+def test_caf_with_zeros_instead_of_samples_is_refused_at_once(tmp_path: Path) -> None:
+    with_a_hole(tmp_path / "a.caf", caf(0)[:52], 5 * 2**30)
+    with pytest.raises(InputError, match="holds no samples"):
+        probe(tmp_path / "a.caf")
+
+
+@pytest.mark.parametrize("name", ["a.flac", "cut.flac", "a.mp3"])
+def test_of_zeros_behind_frames_only_a_few_are_read_as_sound(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "a.mp3":
+        write_with_ffmpeg(path, "libmp3lame", noise(1, RATE, RATE), rate=RATE)
+    else:
+        soundfile.write(path, noise(1, RATE, RATE)[0], RATE)
+    if name == "cut.flac":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    whole, alone = path.stat().st_size, read(path)
+    os.truncate(path, whole + 2**24)
+    with mended(path) or path.open("rb") as file:
+        assert whole < file.seek(0, os.SEEK_END) <= whole + 2**16
+    # What follows an MP3 makes FFmpeg doubt its header, which tells the encoder's padding.
+    np.testing.assert_array_equal(read(path)[:, : alone.shape[1]], alone)
+    assert read(path).shape[1] - alone.shape[1] < 1152
+    # A frame may end in zeros of its own.
+    os.truncate(path, whole + 2**15)
+    assert mended(path) is None
 
 
 # --- the library's two ends -----------------------------------------------------------------------
