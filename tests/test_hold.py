@@ -118,3 +118,17 @@ def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="changed while"):
         settle(os.stat(tmp_path))
     assert len(told) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows makes links for administrators alone")
+def test_a_link_in_the_place_of_a_claim_or_a_locked_file_is_refused(tmp_path: Path) -> None:
+    """It would never be the file that was opened, however often that is tried."""
+    with claim(tmp_path, "0123456789") as held:  # type: ignore[union-attr]
+        assert held is not None
+        (place,) = tmp_path.iterdir()
+    place.symlink_to("elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        claim(tmp_path, "0123456789")
+    with pytest.raises(OSError, match="symbolic links"), locked(place):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [place.name]
