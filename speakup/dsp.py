@@ -58,20 +58,23 @@ def whole_hops(waveform: Tensor, hop_length: int) -> Tensor:
     return torch.nn.functional.pad(waveform, (0, -waveform.shape[-1] % hop_length))
 
 
-def istft(spectrum: Tensor, n_fft: int, hop_length: int, length: int) -> Tensor:
-    """Synthesise the waveform of square-root-Hann frames made by `stft`.
+def istft(spectrum: Tensor, length: int) -> Tensor:
+    """Synthesise the waveform of square-root-Hann frames made by `stft` at a hop of n_fft/2.
+
+    The squares of two neighbouring windows add up to one, so adding their halves is all.
 
     Args:
         spectrum: (B, F, N) complex.
-        n_fft: Window and transform length in samples.
-        hop_length: Samples between frames.
-        length: T, the number of samples wanted, at most N * hop_length.
+        length: T, the number of samples wanted, at most (N - 1) * hop_length.
 
     Returns:
         (B, T) float32; the least-squares inverse (Griffin & Lim 1984, eq. 6).
     """
-    window = _window(n_fft, spectrum.device, True)
-    return torch.istft(spectrum, n_fft, hop_length, window=window, center=True, length=length)
+    n_fft = 2 * (spectrum.shape[1] - 1)
+    frames = torch.fft.irfft(spectrum.transpose(1, 2), n_fft)
+    frames = frames * _window(n_fft, spectrum.device, True)
+    before, after = frames.chunk(2, dim=-1)
+    return (after[:, :-1] + before[:, 1:]).flatten(1)[:, :length]
 
 
 def resample(

@@ -54,7 +54,7 @@ class FrameBlock(nn.Module):
         with torch.autocast(frames.device.type, enabled=False):
             mixed = self.depthwise(frames.float().transpose(1, 2)).transpose(1, 2)
         wide = functional.gelu(self.widen(self.norm(mixed)), approximate="tanh")
-        return frames + self.scale * self.narrow(wide)
+        return torch.addcmul(frames, self.scale, self.narrow(wide).float())
 
 
 class ConvNeXtBlock(nn.Module):

@@ -15,9 +15,10 @@ _ROLL_OFF = 0.07
 _WIDEST_ROLL_OFF_HZ = 600.0
 
 
-def log_magnitude(magnitude: Tensor) -> Tensor:
-    """Give the natural logarithm of a magnitude, floored at 1e-5 (-100 dB)."""
-    return magnitude.clamp_min(_LOG_FLOOR).log()
+def log_magnitude(spectrum: Tensor) -> Tensor:
+    """Give the natural logarithm of a complex spectrum's magnitude, floored at 1e-5 (-100 dB)."""
+    power = spectrum.real.square() + spectrum.imag.square()  # abs() takes five times as long
+    return 0.5 * power.clamp_min(_LOG_FLOOR**2).log()
 
 
 class BandExtender(nn.Module):
@@ -68,7 +69,7 @@ class BandExtender(nn.Module):
         spectrum = dsp.stft(padded, self.n_fft, self.hop_length)
         frequencies = self.get_buffer("frequencies")
         known = (frequencies < cutoff_hz[:, None]).float()[:, None]
-        level = (log_magnitude(spectrum.abs()).transpose(1, 2) + 4.0) / 4.0
+        level = (log_magnitude(spectrum).transpose(1, 2) + 4.0) / 4.0
         seen = torch.cat([level * known, known.expand_as(level)], dim=-1)
         # First and last layer stay in float32: rounded there, logarithms and phases cost 10 dB of
         # agreement with float32, and they are a sixth of the work.
@@ -79,10 +80,12 @@ class BandExtender(nn.Module):
         with torch.autocast(waveform.device.type, enabled=False):
             planes = self.head(self.norm(hidden)).transpose(1, 2).chunk(3, dim=1)
         magnitude = (4.0 * planes[0] - 4.0).clamp(max=5.0).exp()
-        top = torch.polar(magnitude, torch.atan2(planes[1], planes[2]))
+        # The direction of a pair of numbers is a phase, without arctangent, sine and cosine.
+        scale = magnitude * (planes[1].square() + planes[2].square() + 1e-12).rsqrt()
+        top = torch.complex(planes[2] * scale, planes[1] * scale)
         above = (frequencies - cutoff_hz[:, None])[:, :, None]
         kept = 1.0 - (above / _FADE_HZ).clamp(0.0, 1.0)
         roll_off = (_ROLL_OFF * cutoff_hz).clamp(max=_WIDEST_ROLL_OFF_HZ)[:, None, None]
         added = (above / roll_off + 1.0).clamp(0.0, 1.0)
         joined = spectrum * kept + top * added
-        return dsp.istft(joined, self.n_fft, self.hop_length, waveform.shape[-1])
+        return dsp.istft(joined, waveform.shape[-1])
