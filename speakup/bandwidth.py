@@ -27,6 +27,8 @@ _ROUNDING_DB = -95.0  # rounding to 16 bits leaves -101 dB of white noise
 _DRIFT_SECONDS = 1.0
 _WALL_DB = 10.0
 _GAP_HZ = 1_500.0
+_SLOPE_DB = 14.0  # measured: 4 to 12 dB where a voice fades into noise, 15 to 40 dB by filters
+_SLOPE_HZ = (8_000.0, 16_000.0)  # real tops fall as steeply further up
 _NARROWEST_HZ = 3_400.0
 _SOURCE_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000)
 _MIRROR_BINS = 60
@@ -52,7 +54,9 @@ class BandwidthMeter:
 
     The bandwidth is the end of the highest group present. Islands past a stretch of 1.5 kHz that
     cannot be heard are left out: they are images and whistles. If the level falls off a wall
-    there (10 dB within 260 Hz), the foot of the wall is found to 90 Hz.
+    there (10 dB within 260 Hz), the foot of the wall is found to 90 Hz. If it falls by a slope
+    steeper than voices do (14 dB over the last half octave, somewhere between 8 and 16 kHz), as
+    behind the filter of a telephone or a cheap microphone, that half octave counts as missing.
 
     A bad resampler mirrors the spectrum at half the old rate. The mirror image moves as speech
     does, but bin for bin like the original: where the fine structure on both sides of 4, 5.5, 6,
@@ -142,13 +146,16 @@ class BandwidthMeter:
         rounding = _ROUNDING_DB + 10.0 * math.log10(width / nyquist)
         audible = loud > max(loud[voice].max() - _AUDIBLE_DB, rounding)
         last = _last_present(moving, audible, round(_GAP_HZ / width))
-        bandwidth = min(self._edge_hz(last), self._mirrors.lowest_hz())
+        edge, walled = self._edge_hz(last)
+        if not walled and self._slope_db(edge) > _SLOPE_DB:
+            edge /= math.sqrt(2.0)
+        bandwidth = min(edge, self._mirrors.lowest_hz())
         if bandwidth > 0.97 * nyquist:
             return nyquist
         return min(nyquist, max(_NARROWEST_HZ, bandwidth))
 
-    def _edge_hz(self, group: int) -> float:
-        """Give the end of a group, or of the wall within half a group of it."""
+    def _edge_hz(self, group: int) -> tuple[float, bool]:
+        """Give the end of a group or of the wall within half a group of it, and if there is one."""
         loud = self._bands.levels_db(_LOUD)
         assert loud is not None
         low = max(0, group * _GROUP_BANDS - _GROUP_BANDS // 2)
@@ -156,9 +163,19 @@ class BandwidthMeter:
         drops = (loud[:-3] - loud[3:])[low : edge + _GROUP_BANDS // 2]
         if edge + _GROUP_BANDS > len(loud):  # bands past the last whole group go with it
             edge = len(loud)
-        if len(drops) and drops.max() > _WALL_DB:
+        walled = bool(len(drops) and drops.max() > _WALL_DB)
+        if walled:
             edge = low + int(drops.argmax()) + 2
-        return (edge * _BAND_BINS + 0.5) * self._bin_hz
+        return (edge * _BAND_BINS + 0.5) * self._bin_hz, walled
+
+    def _slope_db(self, edge_hz: float) -> float:
+        """Give by how much the level falls over the last half octave before an edge."""
+        if not _SLOPE_HZ[0] < edge_hz < _SLOPE_HZ[1]:
+            return 0.0
+        loud = self._groups.levels_db(_LOUD)
+        assert loud is not None
+        last = round(edge_hz / (self._bin_hz * _BAND_BINS * _GROUP_BANDS)) - 1
+        return float(loud[round(last / math.sqrt(2.0))] - loud[last])
 
 
 class _LevelHistogram:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from scipy.signal import firwin, lfilter, oaconvolve
+from scipy.signal import butter, firwin, lfilter, oaconvolve, sosfilt
 
 from speakup.bandwidth import BandwidthMeter
 
@@ -73,6 +73,20 @@ def test_rounding_to_16_bits_is_not_a_top(speech: np.ndarray) -> None:
 def test_the_low_pass_of_a_codec_is_found(speech: np.ndarray) -> None:
     low_passed = oaconvolve(speech, firwin(801, 16_000, fs=RATE), mode="same")
     assert measured(low_passed) == pytest.approx(16_000, rel=0.02)
+
+
+@pytest.mark.parametrize(("order", "corner_hz"), [(6, 6_000), (6, 7_500), (8, 7_500), (10, 8_000)])
+def test_what_a_filters_slope_has_all_but_removed_is_missing(
+    speech: np.ndarray, order: int, corner_hz: float
+) -> None:
+    heard = hiss(sosfilt(butter(order, corner_hz, fs=RATE, output="sos"), speech), -100.0)
+    assert 0.95 * corner_hz < measured(heard) < 1.5 * corner_hz
+
+
+def test_a_voice_that_fades_gently_into_noise_is_whole_up_to_there(speech: np.ndarray) -> None:
+    # 18 dB less per octave from 4 kHz on: dull, but no filter's work. At 13 kHz it meets the noise.
+    dull = hiss(sosfilt(butter(3, 4_000, fs=RATE, output="sos"), speech), -75.0)
+    assert 11_000 < measured(dull) < 16_000
 
 
 def test_a_real_top_under_noise_is_recognised(speech: np.ndarray) -> None:
