@@ -366,6 +366,20 @@ def test_damage_to_the_signal_keeps_its_level(material: Path, tmp_path: Path) ->
         assert torch.allclose(dsp.rms(degraded), dsp.rms(clean), rtol=1e-2)
 
 
+def test_some_voices_are_clipped_and_nothing_else(material: Path, tmp_path: Path) -> None:
+    degraded, clean = denoise_pairs(
+        material, tmp_path, only_clipped=1.0, noise=1.0, reverb=1.0, level_spread_db=0.0
+    )
+    untouched = denoise_pairs(material, tmp_path, level_spread_db=0.0)[1]
+    for one, two, voice in zip(degraded, clean, untouched, strict=True):
+        gain = float(dsp.rms(two[None]) / dsp.rms(voice[None]))
+        assert torch.allclose(two, gain * voice, atol=1e-4)
+        # A lower crest and the same waveform: each of its values follows from the voice's alone.
+        assert float(one.abs().max()) < 0.95 * float(two.abs().max())
+        order = two.argsort()
+        assert float(one[order].diff().min()) > -1e-6
+
+
 def test_music_is_to_be_kept_under_a_voice_and_alone(material: Path, tmp_path: Path) -> None:
     _, voice_alone = denoise_pairs(material, tmp_path, level_spread_db=0.0)
     for alone in (0.0, 1.0):

@@ -30,6 +30,7 @@ class DenoiseRecipe:
     """How often each degradation strikes, and how hard; probabilities in [0, 1], levels in dB.
 
     `narrow` voices are limited to 3.4 to 7.9 kHz before anything else and are to be kept so.
+    `only_clipped` voices are overdriven by 2 to 18 dB and suffer nothing else.
     `music` is heard under some voices, and alone, and is to be kept like them. `speed` is how many
     voices are played up to an eighth faster or slower, which makes other speakers of them;
     `noise_variety` how many noises are played faster or slower, backwards or coloured.
@@ -46,6 +47,7 @@ class DenoiseRecipe:
     equaliser: float = 0.5
     band_limit: float = 0.25
     clipping: float = 0.15
+    only_clipped: float = 0.0
     codec: float = 0.0
     dropout: float = 0.0
     music: float = 0.0
@@ -82,15 +84,18 @@ class DenoiseSimulator:
         scored = [chance(recipe.music, generator) for _ in range(batch)]
         if any(scored):
             clean = self._scored(clean, scored, generator)
-        touched = [
-            not (chance(recipe.untouched, generator) or alone or music)
-            for alone, music in zip(narrow, scored, strict=True)
-        ]
+        driven_alone = [chance(recipe.only_clipped, generator) for _ in range(batch)]
+        spared = zip(narrow, scored, driven_alone, strict=True)
+        touched = [not (chance(recipe.untouched, generator) or any(why)) for why in spared]
         degraded = clean.clone()
+        if any(driven_alone):
+            clipped = self._overload(clean, generator, share=1.0)
+            alone = torch.tensor(driven_alone, device=device)[:, None]
+            degraded = torch.where(alone, clipped, degraded)
         if any(touched):
             driven, dry = self.degrade(clean, generator)
             keep = torch.tensor(touched, device=device)[:, None]
-            degraded, clean = torch.where(keep, driven, clean), torch.where(keep, dry, clean)
+            degraded, clean = torch.where(keep, driven, degraded), torch.where(keep, dry, clean)
         spread = recipe.level_spread_db
         wanted = SPEECH_LEVEL_DB + spread * (2.0 * torch.rand(batch, 1, generator=generator) - 1.0)
         gain = (10.0 ** (wanted / 20.0)).to(device) / dsp.rms(degraded).clamp_min(1e-4)
@@ -101,7 +106,8 @@ class DenoiseSimulator:
         wet, dry = self._reverberate(clean, generator)
         noisy = wet + self._noise(wet, generator)
         shaped = self._microphone(noisy, generator)
-        return self._transmit(self._overload(shaped, generator), generator), dry
+        clipped = self._overload(shaped, generator, share=self.recipe.clipping)
+        return self._transmit(clipped, generator), dry
 
     def _speech(self, samples: int, generator: torch.Generator) -> Tensor:
         wanted = samples
@@ -212,11 +218,11 @@ class DenoiseSimulator:
         coloured = torch.fft.irfft(spectrum, padded)[:, : signal.shape[1]]
         return _as_loud(coloured, signal)
 
-    def _overload(self, signal: Tensor, generator: torch.Generator) -> Tensor:
-        """Clip hard or saturate at a level some dB under each signal's peak."""
+    def _overload(self, signal: Tensor, generator: torch.Generator, *, share: float) -> Tensor:
+        """Clip a share hard or saturate it, at a level some dB under each signal's peak."""
         ceilings, soft = [], []
         for _ in range(len(signal)):
-            clip = chance(self.recipe.clipping, generator)
+            clip = chance(share, generator)
             ceilings.append(10.0 ** (-between(2.0, 18.0, generator) / 20.0) if clip else 1e3)
             soft.append(chance(0.3, generator))
         peak = signal.abs().amax(1, keepdim=True).clamp_min(1e-4)
