@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,17 +47,23 @@ class Survey:
 
 
 def survey(blocks: Iterable[Block], sample_rate: int, channels: int) -> Survey:
-    """Measure a recording in one pass over its blocks (C, T), in constant memory."""
+    """Measure a recording in one pass over its blocks (C, T), in constant memory.
+
+    Loudness and bandwidth are measured beside each other: nothing else can begin before both are
+    known.
+    """
     loudness = LoudnessMeter(sample_rate, channels)
     bandwidth = BandwidthMeter(sample_rate)
     samples, equal, not_finite = 0, True, 0
-    for block in blocks:
-        samples += block.shape[1]
-        sane = finite(block)
-        not_finite += 0 if sane is block else int((sane != block).sum())
-        equal = equal and bool((sane[1:] == sane[:1]).all())
-        loudness.push(sane)
-        bandwidth.push(sane)
+    with ThreadPoolExecutor(1) as beside:
+        for block in blocks:
+            samples += block.shape[1]
+            sane = finite(block)
+            not_finite += 0 if sane is block else int((sane != block).sum())
+            equal = equal and bool((sane[1:] == sane[:1]).all())
+            pushed = beside.submit(bandwidth.push, sane)
+            loudness.push(sane)
+            pushed.result()  # before the next block, which may come in the same memory
     warnings = []
     silent = loudness.sample_peak_dbfs() == -math.inf
     if not_finite:
