@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,9 @@ from speakup.streaming import ahead
 from speakup.survey import finite
 
 Block = NDArray[np.float32]
+
+Progress = Callable[[str, float, float | None], None]
+"""Called as (what is done, seconds done, seconds in all or None)."""
 
 
 class Link(Protocol):
@@ -131,3 +134,14 @@ def _through(link: Link, blocks: Generator[Block]) -> Generator[Block]:
     for block in [rest] if isinstance(rest, np.ndarray) else rest:
         if block.shape[1]:
             yield block
+
+
+def told(
+    blocks: Iterable[Block], rate: int, total: float | None, doing: str, tell: Progress
+) -> Iterator[Block]:
+    """Yield blocks (C, T), and tell after each how many seconds are done."""
+    done = 0
+    for block in blocks:
+        yield block
+        done += block.shape[1]
+        tell(doing, done / rate, total)

@@ -49,7 +49,7 @@ class Config:
     upsampler: str | None = _setting(
         None, "Stage 2 model: a name, a folder, or hf://org/repo[@revision]; else the preset's"
     )
-    denoise: bool = _setting(True, "Remove noise and reverberation")
+    denoise: bool = _setting(True, "Rebuild clipped peaks, and remove noise and reverberation")
     upsample: Literal["auto", "always", "off"] = _setting(
         "auto",
         "auto: synthesise only the top the source lacks, keep what is real; "

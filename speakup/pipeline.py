@@ -1,4 +1,4 @@
-"""The product in one place: a recording goes through denoise, super-resolve and loudness.
+"""The product in one place: a recording is declipped, denoised, super-resolved and made as loud.
 
 Every door leads to the same path. A first pass surveys the recording, because the stages must
 know its loudness and its bandwidth; a second one sends its blocks through the stages, each fed
@@ -23,8 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 from speakup import audio
 from speakup.audio import AudioWriter
 from speakup.catalogue import LoadedModel, choose_models, load_model
-from speakup.chain import KeepOne, Link, Repeat, TimedStage, flow
+from speakup.chain import KeepOne, Link, Progress, Repeat, TimedStage, flow, told
 from speakup.config import WORKING_RATE, Config
+from speakup.declip import Declip
 from speakup.errors import ConfigError, InputError, ModelError, OutputError
 from speakup.hold import unchanged
 from speakup.loudness import LoudnessMeter, resolve_target
@@ -39,8 +40,6 @@ from speakup.survey import Survey, prepared, survey
 Block = NDArray[np.float32]
 StageMaker = Callable[[Survey], Stage | None]
 """Makes a stage for a recording, or None where the recording does not need it."""
-
-Progress = Callable[[str, float, float | None], None]
 
 PLAIN_CUTOFF_HZ = 8_000.0
 """Where the plain 16 kHz chain synthesises from, whatever the source holds above."""
@@ -169,16 +168,16 @@ class Pipeline:
         meter = LoudnessMeter(rate_out, track.channels)
         blocks = audio.read_blocks(source, track=track.number, warnings=notes)
         with contextlib.closing(ahead(prepared(blocks, mono=mono))) as decoded:
-            told = _told(decoded, rate, track.info.seconds, "survey", tell)
-            found = survey(told, rate, track.channels)
+            heard = told(decoded, rate, track.info.seconds, "survey", tell)
+            found = survey(heard, rate, track.channels)
         if found.samples == 0:
             raise InputError("holds no audio samples", source)
         check_room(seconds := found.samples / rate, rate_out, track.channels)
         chain = self._chain(found, rate_out)
         blocks = prepared(audio.read_blocks(source, track=track.number), mono=mono)
-        restored = flow(_told(blocks, rate, seconds, "enhance", tell), chain)
+        restored = flow(told(blocks, rate, seconds, "enhance", tell), chain)
         with contextlib.closing(restored):
-            for block in _told(restored, rate_out, seconds, "write", tell):
+            for block in told(restored, rate_out, seconds, "write", tell):
                 meter.push(block)
                 writer.write(block)
         return _Done(found, chain, meter, notes)
@@ -194,7 +193,7 @@ class Pipeline:
             return list(self._makers)
         makers: list[StageMaker] = []
         if self.config.denoise and self.config.strength > 0.0:
-            makers.append(self._make_denoise)
+            makers += [_make_declip, self._make_denoise]
         if self.config.upsample != "off":
             makers.append(self._make_super_resolve)
         return makers
@@ -217,7 +216,9 @@ class Pipeline:
         chain.append(Resampler(rate, output_rate, channels, samples=wanted))
         if channels != found.channels:
             chain.append(Repeat(found.channels))
-        chain.append(TimedStage(Loudness(output_rate, found.channels, self._target)))
+        rebuilt = any(link.stage.name == "declip" for link in chain if isinstance(link, TimedStage))
+        last = Loudness(output_rate, found.channels, self._target, rebuilt=rebuilt)
+        chain.append(TimedStage(last))
         return chain
 
     def _make_denoise(self, found: Survey) -> Stage:
@@ -301,6 +302,11 @@ def enhance(
         extension = f".{config.format}" if config.format else audio.kept_extension(source)
         target = Path(source).with_name(f"{Path(source).stem}_enhanced{extension or '.wav'}")
     return Pipeline(config).run(source, target, overwrite=overwrite, progress=progress)
+
+
+def _make_declip(found: Survey) -> Stage | None:
+    ceilings = found.ceilings[: found.distinct_channels]
+    return Declip(found.sample_rate, ceilings) if found.clipped else None
 
 
 def _checked(waveform: ArrayLike) -> Block:
@@ -388,13 +394,3 @@ def _spooled(first: Block, rest: Iterable[Block], spool: Spool) -> Iterator[Bloc
     for block in itertools.chain([first], rest):
         spool.write(block)
         yield block
-
-
-def _told(
-    blocks: Iterable[Block], rate: int, total: float | None, doing: str, tell: Progress
-) -> Iterator[Block]:
-    done = 0
-    for block in blocks:
-        yield block
-        done += block.shape[1]
-        tell(doing, done / rate, total)

@@ -265,12 +265,14 @@ class Loudness:
     """Bring the whole programme to a delivery target: one gain, then a true-peak limiter.
 
     Loudness is known only when the last sample has come, so everything is spooled to disk first.
-    Without a target the level stays, and only samples beyond full scale are limited.
+    Without a target the level stays, and only samples beyond full scale are limited; or, where
+    cut-off peaks have been rebuilt, which need the room, everything is turned down to hold them.
 
     Args:
         sample_rate: Hz of the blocks.
         channels: C.
         target: What to deliver, or None.
+        rebuilt: Whether cut-off peaks have been rebuilt.
     """
 
     name = "loudness"
@@ -280,10 +282,17 @@ class Loudness:
     output_rate: int | None = None
     needs_whole_signal = True
 
-    def __init__(self, sample_rate: int, channels: int, target: DeliveryTarget | None) -> None:
+    def __init__(
+        self,
+        sample_rate: int,
+        channels: int,
+        target: DeliveryTarget | None,
+        *,
+        rebuilt: bool = False,
+    ) -> None:
         self.warnings: list[str] = []
         self.gain_db = 0.0
-        self._target = target
+        self._target, self._rebuilt = target, rebuilt
         self._meter = LoudnessMeter(sample_rate, channels)
         self._spool = Spool(channels)
 
@@ -295,7 +304,8 @@ class Loudness:
     def flush(self) -> Iterator[Block]:
         with self._spool:
             if self._target is None:
-                plan, ceiling = GainPlan(0.0, []), 0.0
+                over_db = max(0.0, self._meter.sample_peak_dbfs()) if self._rebuilt else 0.0
+                plan, ceiling = GainPlan(-over_db, []), 0.0
             else:
                 plan = plan_gain(self._meter, self._target)
                 plan = settle_gain(plan, self._target, self._meter, self._spool.read)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speakup.bandwidth import BandwidthMeter
+from speakup.declip import Ceilings, ClippingMeter
 from speakup.loudness import LoudnessMeter
 
 Block = NDArray[np.float32]
@@ -29,6 +30,7 @@ class Survey:
         lufs: Integrated loudness, -inf for silence.
         bandwidth_hz: Where the recording's content ends; None for silence.
         channels_equal: Whether all channels hold the same samples.
+        ceilings: The levels at which each channel is cut off, above and below.
         warnings: What the user should know.
     """
 
@@ -38,7 +40,13 @@ class Survey:
     lufs: float
     bandwidth_hz: float | None
     channels_equal: bool
+    ceilings: Ceilings
     warnings: tuple[str, ...]
+
+    @property
+    def clipped(self) -> bool:
+        """Whether peaks are cut off."""
+        return any(above or below for above, below in self.ceilings)
 
     @property
     def distinct_channels(self) -> int:
@@ -53,7 +61,7 @@ def survey(blocks: Iterable[Block], sample_rate: int, channels: int) -> Survey:
     known.
     """
     loudness = LoudnessMeter(sample_rate, channels)
-    bandwidth = BandwidthMeter(sample_rate)
+    bandwidth, clipping = BandwidthMeter(sample_rate), ClippingMeter(sample_rate, channels)
     samples, equal, not_finite = 0, True, 0
     with ThreadPoolExecutor(1) as beside:
         for block in blocks:
@@ -63,6 +71,7 @@ def survey(blocks: Iterable[Block], sample_rate: int, channels: int) -> Survey:
             equal = equal and bool((sane[1:] == sane[:1]).all())
             pushed = beside.submit(bandwidth.push, sane)
             loudness.push(sane)
+            clipping.push(sane)
             pushed.result()  # before the next block, which may come in the same memory
     warnings = []
     silent = loudness.sample_peak_dbfs() == -math.inf
@@ -75,6 +84,7 @@ def survey(blocks: Iterable[Block], sample_rate: int, channels: int) -> Survey:
         loudness.integrated_lufs(),
         None if silent else bandwidth.bandwidth_hz(),
         equal,
+        clipping.ceilings(),
         tuple(warnings),
     )
 

@@ -22,6 +22,7 @@ LAYERS = {
     "config": 1,
     "result": 1,
     "audio": 2,
+    "declip": 2,
     "encode": 2,
     "loudness": 2,
     "limited": 2,

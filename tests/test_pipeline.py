@@ -406,8 +406,8 @@ def test_what_is_real_is_kept(
 
     networks.upsampler = Listener()
     chain = Pipeline(Config(upsample=upsample, **EXACT))
-    found = Survey(RATE, 1, 1_000, -20.0, bandwidth_hz, True, ())
-    stage = chain.stage_makers()[1](found)
+    found = Survey(RATE, 1, 1_000, -20.0, bandwidth_hz, True, (((), ()),), ())
+    stage = chain.stage_makers()[-1](found)
     assert stage is not None
     stage.push(white(1, 1_000))
     list(stage.flush())
