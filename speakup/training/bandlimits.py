@@ -18,6 +18,9 @@ from speakup.training.simulate import (
     between,
     chance,
     low_pass,
+    random_equaliser,
+    stretched,
+    through,
 )
 
 ROOM_AND_NOISE = DenoiseRecipe(reverb=0.3, equaliser=0.0, band_limit=0.0, clipping=0.05)
@@ -31,7 +34,10 @@ class UpsampleRecipe:
 
     Edges are `simulate.low_pass`'s, their width a share of the cutoff.
     `restored` voices have been noisy, and the model `denoiser` has cleaned them: theirs is the
-    band that the upsampler hears after the denoiser.
+    band that the upsampler hears after the denoiser. `speed` is how many voices are played up to a
+    fifth faster, which makes other speakers of them, with a top to the end; `equaliser` how many
+    are coloured as by another microphone. `mp3` were an MP3 once (`once_an_mp3`): the holes a coder
+    leaves tell that the recording's own top had ended.
     """
 
     cutoff_hz: tuple[float, float] = (3_400.0, 16_000.0)
@@ -41,6 +47,9 @@ class UpsampleRecipe:
     edge_exponent: tuple[float, float] = (1.0, 1.0)
     cutoff_error: float = 0.02
     level_spread_db: float = 8.0
+    speed: float = 0.0
+    equaliser: float = 0.0
+    mp3: float = 0.0
     restored: float = 0.0
     denoiser: str = ""
 
@@ -66,7 +75,7 @@ class UpsampleSimulator:
         self, batch: int, samples: int, generator: torch.Generator, device: torch.device
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Draw a batch: band-limited (B, T), full-band (B, T) and cutoff in Hz (B,)."""
-        full = torch.stack([self.speech.draw(samples, generator) for _ in range(batch)]).to(device)
+        full = torch.stack([self._voice(samples, generator) for _ in range(batch)]).to(device)
         spread = self.recipe.level_spread_db
         wanted = SPEECH_LEVEL_DB + spread * (2.0 * torch.rand(batch, 1, generator=generator) - 1.0)
         full = full * ((10.0 ** (wanted / 20.0)).to(device) / dsp.rms(full).clamp_min(1e-3))
@@ -78,6 +87,22 @@ class UpsampleSimulator:
         limited = low_pass(heard, *edge)
         error = 1.0 + self.recipe.cutoff_error * torch.randn(batch, generator=generator)
         return limited, full, (cutoffs * error.clamp(0.95, 1.05)).to(device)
+
+    def _voice(self, samples: int, generator: torch.Generator) -> Tensor:
+        """Draw a full-band voice (T,), perhaps faster or through another microphone."""
+        faster = 1.0
+        if chance(self.recipe.speed, generator):
+            faster = between(1.0, 1.2, generator)
+        voice = self.speech.draw(int(samples * faster), generator)
+        if len(voice) != samples:
+            voice = stretched(voice, samples)
+        if chance(self.recipe.equaliser, generator):
+            frequencies = torch.fft.rfftfreq(samples, 1.0 / self.sample_rate)
+            gain = 10.0 ** (random_equaliser(frequencies, generator) / 20.0)
+            voice = torch.fft.irfft(torch.fft.rfft(voice) * gain, samples)
+        if chance(self.recipe.mp3, generator):
+            voice = once_an_mp3(voice, self.sample_rate, generator)
+        return voice
 
     @torch.no_grad()
     def _restored(self, full: Tensor, generator: torch.Generator) -> Tensor:
@@ -102,3 +127,20 @@ class UpsampleSimulator:
             return choices[int(torch.randint(len(choices), (1,), generator=generator))]
         low, high = self.recipe.cutoff_hz
         return math.exp(between(math.log(low), math.log(high), generator))
+
+
+def once_an_mp3(voice: Tensor, sample_rate: int, generator: torch.Generator) -> Tensor:
+    """Make a voice (T,) what is left of it in 16 bits after an MP3 of 48 to 112 kbit/s, (T,).
+
+    Three in four lose what lies above 14.5 to 16.6 kHz first, as most coders at such rates do.
+    """
+    if chance(0.75, generator):
+        edge = torch.tensor([between(14_500.0, 16_600.0, generator)])
+        width = torch.tensor([between(0.01, 0.06, generator)])
+        voice = low_pass(voice[None], edge, width, sample_rate)[0]
+    settings: dict[str, float | str] = {
+        "bitrate_mode": "CONSTANT",
+        "compression_level": between(0.74, 0.92, generator),
+    }
+    heard = through(voice, sample_rate, "MP3", "MPEG_LAYER_III", sample_rate, settings)
+    return (heard * 32768.0).round() / 32768.0
