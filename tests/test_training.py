@@ -503,7 +503,7 @@ def test_the_upsampler_hears_what_the_denoiser_leaves(material: Path, tmp_path: 
     assert float(above) < 1e-3 * float(below)
 
 
-@pytest.mark.parametrize("change", ["speed", "equaliser", "mp3"])
+@pytest.mark.parametrize("change", ["speed", "equaliser"])
 def test_the_upsampler_hears_other_voices(material: Path, tmp_path: Path, change: str) -> None:
     plain, other = (
         upsample_simulator(material, tmp_path, **changes, level_spread_db=0.0).draw(
@@ -522,18 +522,18 @@ def test_an_mp3_has_holes_under_the_end_of_its_top() -> None:
     falling[int(16_000 * 1.5) :] = 0.0
     voice = torch.fft.irfft(falling)
     voice *= 0.2 / voice.abs().max()
-    heard = once_an_mp3(voice, 44_100, seeded(7))
+    ended, heard = once_an_mp3(voice, 44_100, seeded(7))
 
     def holes(signal: Tensor) -> float:
         power = torch.stft(signal, 1_024, window=torch.hann_window(1_024), return_complex=True)
         band = 20.0 * power.abs().clamp_min(1e-9).log10()[128:163, 40:-40]
         return float((band < band.median(0).values - 25.0).float().mean())
 
-    assert len(heard) == len(voice)
-    assert torch.equal(heard * 32768.0, (heard * 32768.0).round())
-    assert holes(heard) > 1.5 * holes(voice)
-    top = torch.fft.rfft(heard)[int(17_000 * 1.5) :].abs().square().mean()
-    assert float(top) < 1e-6 * float(torch.fft.rfft(heard).abs().square().mean())
+    assert len(heard) == len(ended) == len(voice)
+    assert holes(heard) > 1.5 * holes(voice) > holes(ended)
+    assert torch.equal(ended * 32768.0, (ended * 32768.0).round())
+    top = torch.fft.rfft(ended)[int(17_000 * 1.5) :].abs().square().mean()
+    assert float(top) < 1e-6 * float(torch.fft.rfft(ended).abs().square().mean())
 
 
 def test_the_upsampler_sees_what_lies_under_the_cutoff(material: Path, tmp_path: Path) -> None:
@@ -544,7 +544,8 @@ def test_the_upsampler_sees_what_lies_under_the_cutoff(material: Path, tmp_path:
     assert dsp.rms(full).flatten().tolist() == pytest.approx([LEVEL] * 6, rel=1e-3)
     hertz = torch.fft.rfftfreq(22_050, 1 / 44_100)
     for one, two, cutoff in zip(limited, full, cutoffs.tolist(), strict=True):
-        before, after = torch.fft.rfft(two), torch.fft.rfft(one)
+        window = torch.hann_window(22_050)
+        before, after = torch.fft.rfft(window * two), torch.fft.rfft(window * one)
         above, below = hertz > 1.08 * cutoff, hertz < 0.85 * cutoff
         assert float(after[above].abs().square().sum()) < 1e-4 * float(before.abs().square().sum())
         change = (after - before)[below].abs().square().sum() / before[below].abs().square().sum()

@@ -75,14 +75,16 @@ class UpsampleSimulator:
         self, batch: int, samples: int, generator: torch.Generator, device: torch.device
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Draw a batch: band-limited (B, T), full-band (B, T) and cutoff in Hz (B,)."""
-        full = torch.stack([self._voice(samples, generator) for _ in range(batch)]).to(device)
+        drawn = [self._coded(self._voice(samples, generator), generator) for _ in range(batch)]
+        full, heard = (torch.stack(part).to(device) for part in zip(*drawn, strict=True))
         spread = self.recipe.level_spread_db
         wanted = SPEECH_LEVEL_DB + spread * (2.0 * torch.rand(batch, 1, generator=generator) - 1.0)
-        full = full * ((10.0 ** (wanted / 20.0)).to(device) / dsp.rms(full).clamp_min(1e-3))
+        gain = (10.0 ** (wanted / 20.0)).to(device) / dsp.rms(full).clamp_min(1e-3)
+        full, heard = full * gain, heard * gain
         cutoffs = torch.tensor([self._cutoff(generator) for _ in range(batch)])
         width = torch.empty(batch).uniform_(*self.recipe.edge_width, generator=generator)
         exponent = torch.empty(batch).uniform_(*self.recipe.edge_exponent, generator=generator)
-        heard = self._restored(full, generator)
+        heard = self._restored(heard, generator)
         edge = (cutoffs.to(device), width.to(device), self.sample_rate, exponent.to(device))
         limited = low_pass(heard, *edge)
         error = 1.0 + self.recipe.cutoff_error * torch.randn(batch, generator=generator)
@@ -100,9 +102,13 @@ class UpsampleSimulator:
             frequencies = torch.fft.rfftfreq(samples, 1.0 / self.sample_rate)
             gain = 10.0 ** (random_equaliser(frequencies, generator) / 20.0)
             voice = torch.fft.irfft(torch.fft.rfft(voice) * gain, samples)
-        if chance(self.recipe.mp3, generator):
-            voice = once_an_mp3(voice, self.sample_rate, generator)
         return voice
+
+    def _coded(self, voice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Perhaps end a voice (T,) early and code it: what is wanted, and what of it is heard."""
+        if chance(self.recipe.mp3, generator):
+            return once_an_mp3(voice, self.sample_rate, generator)
+        return voice, voice
 
     @torch.no_grad()
     def _restored(self, full: Tensor, generator: torch.Generator) -> Tensor:
@@ -129,18 +135,21 @@ class UpsampleSimulator:
         return math.exp(between(math.log(low), math.log(high), generator))
 
 
-def once_an_mp3(voice: Tensor, sample_rate: int, generator: torch.Generator) -> Tensor:
-    """Make a voice (T,) what is left of it in 16 bits after an MP3 of 48 to 112 kbit/s, (T,).
+def once_an_mp3(
+    voice: Tensor, sample_rate: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Make a voice (T,) end as most MP3s do, at 14.5 to 16.6 kHz, and an MP3 of 48 to 112 kbit/s.
 
-    Three in four lose what lies above 14.5 to 16.6 kHz first, as most coders at such rates do.
+    Returns:
+        The voice that ends there, rounded to 16 bits but not coded, whose top has no coder's
+        flaws; and what the MP3 leaves of it. Both (T,).
     """
-    if chance(0.75, generator):
-        edge = torch.tensor([between(14_500.0, 16_600.0, generator)])
-        width = torch.tensor([between(0.01, 0.06, generator)])
-        voice = low_pass(voice[None], edge, width, sample_rate)[0]
+    edge = torch.tensor([between(14_500.0, 16_600.0, generator)])
+    width = torch.tensor([between(0.01, 0.06, generator)])
+    voice = low_pass(voice[None], edge, width, sample_rate)[0]
     settings: dict[str, float | str] = {
         "bitrate_mode": "CONSTANT",
         "compression_level": between(0.74, 0.92, generator),
     }
     heard = through(voice, sample_rate, "MP3", "MPEG_LAYER_III", sample_rate, settings)
-    return (heard * 32768.0).round() / 32768.0
+    return (voice * 32768.0).round() / 32768.0, heard
