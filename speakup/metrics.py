@@ -279,6 +279,7 @@ def recognise(speech: Signal, sample_rate: int) -> list[str]:
     if peak == 0.0:
         return []
     decoder = _decoder()
+    decoder.start_stream()  # forgets the noise of the last recording
     decoder.start_utt()
     decoder.process_raw((samples * (29_000 / peak)).astype("<i2").tobytes(), full_utt=True)
     decoder.end_utt()

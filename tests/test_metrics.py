@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 from speakup import metrics
@@ -224,3 +226,13 @@ def test_words_are_heard_by_the_small_recogniser() -> None:
     assert isinstance(heard, list)
     assert metrics.recognise(np.zeros(RATE), RATE) == []
     assert metrics.recognise(noise(0.5, 0.01), RATE) == heard, "it keeps no memory"
+
+
+def test_the_recogniser_forgets_what_it_heard_before() -> None:
+    pytest.importorskip("pocketsphinx")
+    clip, rate = soundfile.read(Path(__file__).parents[1] / "examples/room.flac")
+    said, others = clip[3 * rate : 8 * rate], (clip[: 3 * rate], clip[5 * rate :])
+    first = metrics.recognise(said, rate)
+    for other in others:
+        metrics.recognise(other, rate)
+    assert "chair" in first and metrics.recognise(said, rate) == first
