@@ -30,15 +30,23 @@ _ITERATIONS = 6
 _EQUAL = 1e-4
 """Share of the level within which samples are equal: about two steps of 16 bits at full scale."""
 _ON_CEILING = 2e-4
+"""Share of a ceiling within which samples stand on it, and the step in which levels are counted."""
 _FLAT = 3
+"""Equal samples in a row that make a plateau."""
 _CORNER = 0.01
+"""Share of the level that the wave falls, at both ends together, right beside a plateau."""
 _QUIETEST = 0.01
+"""Full scale's share under which plateaus are rounding, not overload."""
 _COARSE = 1e-3
+"""Share of the peak that the finest step of a recording of few levels exceeds."""
 _PLATEAUS = 5
 _PLATEAU_SHARE = 0.1
+"""How many of the plateaus, and what share of them, stand on a ceiling."""
 _MOST_MISSING = 0.8
 _LONGEST_SHARE = 1 / 3
+"""Share of a stretch that may be missing, in all and in one piece."""
 _HIGHEST = 4.0
+"""How many times as high as the ceiling a sample may be drawn."""
 
 Ceilings = tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
 """For each channel: the levels, as positive numbers, at which it is cut off above, and below."""

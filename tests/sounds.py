@@ -27,6 +27,17 @@ def tones(channels: int, samples: int, rate: int = RATE) -> NDArray[np.float32]:
     return np.asarray(0.3 * np.sin(2 * np.pi * hertz * np.arange(samples) / rate), dtype=np.float32)
 
 
+def vowels(
+    pitch_hz: NDArray[np.float64], formants: tuple[tuple[float, float], ...], rate: int = RATE
+) -> NDArray[np.float64]:
+    """Send pulses of this pitch (T,) through resonances of (frequency, width) in Hz, (T,)."""
+    wave = np.diff(np.floor(np.cumsum(pitch_hz) / rate), prepend=0.0)
+    for formant, width in formants:
+        radius, angle = np.exp(-np.pi * width / rate), 2 * np.pi * formant / rate
+        wave = signal.lfilter([1.0], [1.0, -2 * radius * np.cos(angle), radius**2], wave)
+    return np.asarray(wave)
+
+
 def loudest_hertz(waveform: NDArray[np.float32], rate: int = RATE) -> list[int]:
     """Give the loudest frequency of each channel, to the nearest 100 Hz."""
     spectrum = np.abs(np.fft.rfft(waveform * np.hanning(waveform.shape[1])))

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import soxr
 from scipy.signal import butter, firwin, lfilter, oaconvolve, sosfilt
+from sounds import vowels
 
 from speakup.bandwidth import BandwidthMeter
 
@@ -27,11 +28,7 @@ def synthetic_speech(seconds: float = 8.0, rate: int = RATE, seed: int = 0) -> n
     count = round(seconds * rate)
     time = np.arange(count) / rate
     pitch = 120.0 + 25.0 * np.sin(2 * np.pi * 0.7 * time)
-    voice = np.diff(np.floor(np.cumsum(pitch) / rate), prepend=0.0)
-    for formant, width in ((600.0, 80.0), (1_500.0, 120.0), (2_600.0, 180.0)):
-        radius = np.exp(-np.pi * width / rate)
-        angle = 2 * np.pi * formant / rate
-        voice = lfilter([1.0], [1.0, -2 * radius * np.cos(angle), radius**2], voice)
+    voice = vowels(pitch, ((600.0, 80.0), (1_500.0, 120.0), (2_600.0, 180.0)), rate)
     voice *= 0.1 / np.std(voice) * np.clip(np.sin(2 * np.pi * 2.1 * time), 0.0, None)
     consonants = lfilter([1.0, -0.7], [1.0], random.standard_normal(count))
     consonants *= 0.02 * np.clip(np.sin(2 * np.pi * 1.3 * time + 1.0) - 0.8, 0.0, None) / 0.2

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from scipy.signal import lfilter, sawtooth, square
-from sounds import noise
+from scipy.signal import sawtooth, square
+from sounds import noise, vowels
 
 from speakup import Config, Pipeline
 from speakup.declip import ClippingMeter, Declip
@@ -24,10 +24,7 @@ def voice(seconds: float = 4.0, rate: int = RATE, seed: int = 0) -> Waveform:
     count = round(seconds * rate)
     time = np.arange(count) / rate
     pitch = 130.0 + 30.0 * np.sin(2 * np.pi * 0.9 * time)
-    wave = np.diff(np.floor(np.cumsum(pitch) / rate), prepend=0.0)
-    for formant, width in ((500.0, 90.0), (1_400.0, 140.0), (2_500.0, 200.0)):
-        radius, angle = np.exp(-np.pi * width / rate), 2 * np.pi * formant / rate
-        wave = lfilter([1.0], [1.0, -2 * radius * np.cos(angle), radius**2], wave)
+    wave = vowels(pitch, ((500.0, 90.0), (1_400.0, 140.0), (2_500.0, 200.0)), rate)
     wave *= np.clip(np.sin(2 * np.pi * 2.3 * time), 0.05, None)
     wave /= np.abs(wave).max()
     wave += 2e-3 * random.standard_normal(count)

@@ -17,8 +17,8 @@ from speakup.training.simulate import (
     DenoiseSimulator,
     between,
     chance,
+    coloured,
     low_pass,
-    random_equaliser,
     stretched,
     through,
 )
@@ -99,9 +99,7 @@ class UpsampleSimulator:
         if len(voice) != samples:
             voice = stretched(voice, samples)
         if chance(self.recipe.equaliser, generator):
-            frequencies = torch.fft.rfftfreq(samples, 1.0 / self.sample_rate)
-            gain = 10.0 ** (random_equaliser(frequencies, generator) / 20.0)
-            voice = torch.fft.irfft(torch.fft.rfft(voice) * gain, samples)
+            voice = coloured(voice, self.sample_rate, generator)
         return voice
 
     def _coded(self, voice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

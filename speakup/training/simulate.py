@@ -192,9 +192,7 @@ class DenoiseSimulator:
         elif chance(self.recipe.noise_variety, generator):
             noise = self.noise.draw(int(samples * between(0.6, 1.6, generator)), generator)
             noise = noise.flip(0) if chance(0.3, generator) else noise
-            frequencies = torch.fft.rfftfreq(samples, 1.0 / self.sample_rate)
-            colour = 10.0 ** (random_equaliser(frequencies, generator) / 20.0)
-            noise = torch.fft.irfft(torch.fft.rfft(stretched(noise, samples)) * colour, samples)
+            noise = coloured(stretched(noise, samples), self.sample_rate, generator)
         else:
             noise = self.noise.draw(samples, generator)
         return noise / dsp.rms(noise).clamp_min(1e-4)
@@ -282,6 +280,13 @@ def stretched(signal: Tensor, samples: int) -> Tensor:
     """Play a signal (T,) faster or slower, so that it has so many samples, (T',); pitch follows."""
     spectrum = torch.fft.rfft(signal)[: samples // 2 + 1]
     return torch.fft.irfft(spectrum, samples) * (samples / len(signal))
+
+
+def coloured(signal: Tensor, sample_rate: int, generator: torch.Generator) -> Tensor:
+    """Send a signal (T,) through a random equaliser."""
+    frequencies = torch.fft.rfftfreq(len(signal), 1.0 / sample_rate)
+    gain = 10.0 ** (random_equaliser(frequencies, generator) / 20.0)
+    return torch.fft.irfft(torch.fft.rfft(signal) * gain, len(signal))
 
 
 def convolve(signal: Tensor, responses: list[Tensor]) -> Tensor:
