@@ -13,6 +13,7 @@ GRID = 441
 """Samples, at a multiple of which a chunk must begin."""
 
 _TRANSITION_HZ = 150.0
+_CEILING_WIDTH_HZ = 300.0
 _BELOW_HZ = (2_000.0, 200.0)
 _SMOOTH_FRAMES = 10
 _FLOOR = 1e-10
@@ -39,6 +40,21 @@ def keep_own_band(own: Tensor, estimate: Tensor, cutoff_hz: float) -> Tensor:
     levelled = estimate * _seam_gain(own, estimate, cutoff_hz)
     # The two filters, one for each, add up to one: a single filter of the difference does both.
     return own + dsp.highpass(levelled - own, cutoff_hz, _TRANSITION_HZ, WORKING_RATE)
+
+
+def end_at(own: Tensor, extended: Tensor, ceiling_hz: float) -> Tensor:
+    """Take out what was added to a recording above a ceiling, 70 dB down from 300 Hz over it.
+
+    Args:
+        own: (B, T) at 44.1 kHz, the recording.
+        extended: (B, T), the same with a synthesised top.
+        ceiling_hz: Where the top is to end.
+
+    Returns:
+        (B, T). A sample depends on at most `REACH` samples on either side.
+    """
+    added = extended - own
+    return extended - dsp.highpass(added, ceiling_hz, _CEILING_WIDTH_HZ, WORKING_RATE)
 
 
 def _seam_gain(own: Tensor, estimate: Tensor, cutoff_hz: float) -> Tensor:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from speakup import audio, metrics
 from speakup.bandwidth import BandwidthMeter
+from speakup.coding import CodingMeter
 from speakup.loudness import LoudnessMeter, resolve_target
 from speakup.result import duration
 
@@ -36,6 +37,7 @@ class Measurements:
         noise_floor_dbfs: RMS of the quietest half second.
         snr_db: Estimated signal-to-noise ratio, see `_Levels.snr_db`.
         bandwidth_hz: Up to where there is real content.
+        coded: Whether it was coded at a low rate, see `speakup.coding`.
         clipped_share: Of all samples, 0 to 1, see `_Clipping`.
         silent_share: Of 20 ms frames under -60 dBFS, 0 to 1.
         dnsmos: Predicted listeners' scores `ovrl`, `sig`, `bak`; None when not asked for.
@@ -54,6 +56,7 @@ class Measurements:
     noise_floor_dbfs: float
     snr_db: float
     bandwidth_hz: float
+    coded: bool
     clipped_share: float
     silent_share: float
     dnsmos: dict[str, float] | None = None
@@ -73,6 +76,7 @@ class Measurements:
             ("Noise floor", _text(self.noise_floor_dbfs, "dBFS")),
             ("Signal to steady noise", _text(self.snr_db, "dB")),
             ("Bandwidth", _text(self.bandwidth_hz / 1000, "kHz")),
+            ("Coded at a low rate", "it seems so" if self.coded else "no sign of it"),
             ("Clipped samples", f"{100 * self.clipped_share:.2f} %"),
             ("Silence", f"{100 * self.silent_share:.0f} %"),
             ("Sample rate", f"{self.sample_rate / 1000:g} kHz"),
@@ -110,12 +114,12 @@ def measure(path: str | os.PathLike[str], *, dnsmos: bool = False) -> Measuremen
     info = audio.probe(path)
     warnings: list[str] = []
     loudness = LoudnessMeter(info.sample_rate, info.channels)
-    bandwidth = BandwidthMeter(info.sample_rate)
+    bandwidth, coding = BandwidthMeter(info.sample_rate), CodingMeter(info.sample_rate)
     levels, clipping = _Levels(info.sample_rate), _Clipping(info.channels)
     opinion = _Opinion(info.sample_rate) if dnsmos else None
     for block in audio.read_blocks(path, warnings=warnings):
         finite = block if np.isfinite(block.sum()) else np.nan_to_num(block, posinf=0, neginf=0)
-        for meter in (loudness, bandwidth, levels, clipping, opinion):
+        for meter in (loudness, bandwidth, coding, levels, clipping, opinion):
             if meter is not None:
                 meter.push(finite)
     return Measurements(
@@ -131,6 +135,7 @@ def measure(path: str | os.PathLike[str], *, dnsmos: bool = False) -> Measuremen
         noise_floor_dbfs=loudness.noise_floor_dbfs(),
         snr_db=levels.snr_db(),
         bandwidth_hz=bandwidth.bandwidth_hz(),
+        coded=coding.coded(bandwidth.bandwidth_hz()),
         clipped_share=clipping.share(),
         silent_share=levels.silent_share(),
         dnsmos=None if opinion is None else opinion.mean(),

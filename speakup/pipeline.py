@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import math
 import os
 import threading
 import time
@@ -235,9 +236,9 @@ class Pipeline:
         )
 
     def _make_super_resolve(self, found: Survey) -> Stage | None:
-        cutoff_hz = found.bandwidth_hz or PLAIN_CUTOFF_HZ
+        cutoff_hz, ceiling_hz = found.bandwidth_hz or PLAIN_CUTOFF_HZ, found.ceiling_hz
         if self.config.upsample == "always":
-            cutoff_hz = min(cutoff_hz, PLAIN_CUTOFF_HZ)
+            cutoff_hz, ceiling_hz = min(cutoff_hz, PLAIN_CUTOFF_HZ), math.inf
         elif cutoff_hz >= FULL_BANDWIDTH_HZ:
             return None
         model = self._model("upsample")
@@ -248,6 +249,7 @@ class Pipeline:
             channels=found.distinct_channels,
             lufs=found.lufs,
             cutoff_hz=cutoff_hz,
+            ceiling_hz=ceiling_hz,
             compute=self._compute,
         )
 

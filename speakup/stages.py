@@ -19,7 +19,7 @@ from speakup import crossover, dsp
 from speakup.batching import Compute as Compute
 from speakup.batching import SharedNetwork
 from speakup.config import WORKING_RATE
-from speakup.crossover import keep_own_band
+from speakup.crossover import end_at, keep_own_band
 from speakup.loudness import (
     DeliveryTarget,
     GainPlan,
@@ -213,6 +213,7 @@ def super_resolve(
     channels: int,
     lufs: float,
     cutoff_hz: float,
+    ceiling_hz: float = math.inf,
     compute: Compute | None = None,
 ) -> NeuralStage:
     """Make the stage that synthesises what lies above a cutoff and keeps what lies under it.
@@ -230,6 +231,7 @@ def super_resolve(
         channels: C.
         lufs: Loudness of the recording; -inf for silence.
         cutoff_hz: Where the recording's own content ends.
+        ceiling_hz: Above which nothing is synthesised.
         compute: Device and number format.
     """
     shared = (compute or Compute()).shared(network)
@@ -246,9 +248,12 @@ def super_resolve(
         if not joins:
             extended = dsp.resample_alike(extended, output_rate, WORKING_RATE)
             extended = keep_own_band(full, extended[:, : full.shape[1]], cutoff_hz)
+        if ceiling_hz < math.inf:
+            extended = end_at(full, extended, ceiling_hz)
         return extended / level
 
     context = getattr(network, "context_samples", input_rate) * WORKING_RATE / input_rate
+    context += (0 if joins else 512 + crossover.REACH) + (ceiling_hz < math.inf) * crossover.REACH
     return NeuralStage(
         "super-resolve",
         model,
@@ -256,7 +261,7 @@ def super_resolve(
         function,
         shared,
         channels=channels,
-        context=math.ceil(context) + (0 if joins else 512 + crossover.REACH),
+        context=math.ceil(context),
         grid=_shared_grid(input_rate, output_rate, getattr(network, "hop_length", 1)),
     )
 

@@ -44,6 +44,7 @@ LAYERS = {
     "outputs": 2,
     "ogg": 2,
     "bandwidth": 2,
+    "coding": 2,
     "batching": 3,
     "dsp": 2,
     "networks": 3,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from speakup import crossover, dsp
-from speakup.crossover import keep_own_band
+from speakup.crossover import end_at, keep_own_band
 
 RATE = 44_100
 
@@ -88,3 +88,13 @@ def test_parts_are_as_the_whole() -> None:
     part = keep_own_band(own[:, start:end], estimate[:, start:end], 8_000.0)
     middle = slice(crossover.REACH, end - start - crossover.REACH)
     assert torch.allclose(part[:, middle], whole[:, start:end][:, middle], atol=1e-6)
+
+
+@pytest.mark.parametrize("ceiling_hz", [9_000.0, 16_000.0])
+def test_what_was_added_above_a_ceiling_goes_and_the_recording_stays(ceiling_hz: float) -> None:
+    own, added = white(RATE), white(RATE, 2)
+    result = end_at(own, own + added, ceiling_hz)
+    above = (ceiling_hz + 330.0, RATE / 2)
+    assert level_db(result - own, *above) < level_db(added, *above) - 60.0
+    under = level_db(result - own - added, 0.0, ceiling_hz - 30.0)
+    assert under < level_db(added, 0.0, ceiling_hz) - 60.0

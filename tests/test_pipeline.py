@@ -406,7 +406,7 @@ def test_what_is_real_is_kept(
 
     networks.upsampler = Listener()
     chain = Pipeline(Config(upsample=upsample, **EXACT))
-    found = Survey(RATE, 1, 1_000, -20.0, bandwidth_hz, True, (((), ()),), ())
+    found = Survey(RATE, 1, 1_000, -20.0, bandwidth_hz, False, True, (((), ()),), ())
     stage = chain.stage_makers()[-1](found)
     assert stage is not None
     stage.push(white(1, 1_000))

@@ -139,7 +139,7 @@ def test_listeners_scores_are_predicted_on_request(
 def measured(lufs: float, peak: float, rms: float, floor: float) -> Measurements:
     return Measurements(
         *("a.wav", 60.0, RATE, 1, lufs, 3.0, peak, peak - 0.1, rms, floor),
-        *(30.0, 16_000.0, 0.0, 0.0),
+        *(30.0, 16_000.0, False, 0.0, 0.0),
     )
 
 

@@ -313,6 +313,24 @@ def test_the_upsampler_fills_the_top_and_keeps_the_rest() -> None:
     assert band_level(result - waveform, 100, 5_500, part) < top - 35.0
 
 
+@pytest.mark.parametrize("seam_at", [30_000, 44_100])
+def test_the_upsampler_ends_at_its_ceiling_wherever_chunks_meet(
+    monkeypatch: pytest.MonkeyPatch, seam_at: int
+) -> None:
+    waveform = speech_like(1, 2.0)
+    options = {"cutoff_hz": 6_000.0, "ceiling_hz": 12_000.0}
+    monkeypatch.setattr(stages, "_CHUNK_SECONDS", seam_at / RATE)
+    streamed = through(resolver(small_extender(), waveform, **options), waveform)
+    monkeypatch.setattr(stages, "_CHUNK_SECONDS", 100.0)
+    whole = through(resolver(small_extender(), waveform, **options), waveform)
+    assert decibels(streamed, whole) < -100.0
+    part = slice(5_000, 80_000)
+    open_top = through(resolver(small_extender(), waveform, cutoff_hz=6_000.0), waveform)
+    assert band_level(whole - waveform, 12_500, 20_000, part) < -50.0 + band_level(
+        open_top - waveform, 12_500, 20_000, part
+    )
+
+
 def test_loudness_gives_nothing_before_the_end() -> None:
     stage = Loudness(RATE, 2, resolve_target("podcast", None))
     assert stage.needs_whole_signal
