@@ -98,6 +98,14 @@ def test_gaps_between_harmonics_are_no_holes(pitch_hz: float) -> None:
     assert not coded(0.1 * np.sum(harmonics, axis=0))
 
 
+def test_gaps_between_the_notes_of_chords_are_no_holes() -> None:
+    time = np.arange(8 * RATE) / RATE
+    root = 220.0 * 2.0 ** (np.floor(time) % 5 / 12)  # another chord every second
+    phases = [2 * np.pi * np.cumsum(root * part) / RATE for part in (1.0, 1.26, 1.5)]
+    notes = [np.sin(k * phase) / k for phase in phases for k in range(1, 45)]
+    assert not coded(0.05 * np.sum(notes, axis=0))
+
+
 @pytest.mark.parametrize("bandwidth_hz", [None, 3_400.0, 7_000.0])
 def test_a_band_too_narrow_for_holes_tells_nothing(bandwidth_hz: float | None) -> None:
     meter = CodingMeter(RATE)
@@ -164,7 +172,7 @@ def test_nothing_is_made_up_where_a_coder_had_left_nothing() -> None:
 def test_analyze_tells_of_it(tmp_path: Path) -> None:
     for was_coded, signal in ((False, voice()), (True, once("MP3", 0.9, voice()))):
         path = tmp_path / f"{was_coded}.wav"
-        soundfile.write(path, signal, RATE)
+        soundfile.write(path, signal, RATE, "PCM_24")
         assert measure(path).coded == was_coded
         wanted = "it seems so" if was_coded else "no sign of it"
         assert dict(measure(path).rows())["Coded at a low rate"] == wanted

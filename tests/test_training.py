@@ -23,7 +23,7 @@ from speakup.errors import ConfigError, ModelError, OutputError
 from speakup.networks import ARCHITECTURES
 from speakup.training import recipe as recipe_module
 from speakup.training import rooms, simulate, trainer
-from speakup.training.bandlimits import UpsampleRecipe, UpsampleSimulator, once_an_mp3
+from speakup.training.bandlimits import UpsampleRecipe, UpsampleSimulator
 from speakup.training.checkpoint import grown as with_new_blocks
 from speakup.training.checkpoint import start_from
 from speakup.training.data import Corpus
@@ -514,26 +514,6 @@ def test_the_upsampler_hears_other_voices(material: Path, tmp_path: Path, change
     assert other.shape == plain.shape and bool(torch.isfinite(other).all())
     assert dsp.rms(other).flatten().tolist() == pytest.approx([LEVEL] * 4, rel=1e-3)
     assert float(dsp.rms(other - plain).min()) > 0.02 * LEVEL
-
-
-def test_an_mp3_has_holes_under_the_end_of_its_top() -> None:
-    falling = torch.fft.rfft(torch.randn(66_150, generator=seeded()))
-    falling /= torch.arange(1, len(falling) + 1).float()
-    falling[int(16_000 * 1.5) :] = 0.0
-    voice = torch.fft.irfft(falling)
-    voice *= 0.2 / voice.abs().max()
-    ended, heard = once_an_mp3(voice, 44_100, seeded(7))
-
-    def holes(signal: Tensor) -> float:
-        power = torch.stft(signal, 1_024, window=torch.hann_window(1_024), return_complex=True)
-        band = 20.0 * power.abs().clamp_min(1e-9).log10()[128:163, 40:-40]
-        return float((band < band.median(0).values - 25.0).float().mean())
-
-    assert len(heard) == len(ended) == len(voice)
-    assert holes(heard) > 1.5 * holes(voice) > holes(ended)
-    assert torch.equal(ended * 32768.0, (ended * 32768.0).round())
-    top = torch.fft.rfft(ended)[int(17_000 * 1.5) :].abs().square().mean()
-    assert float(top) < 1e-6 * float(torch.fft.rfft(ended).abs().square().mean())
 
 
 def test_the_upsampler_sees_what_lies_under_the_cutoff(material: Path, tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from speakup.training.simulate import (
     coloured,
     low_pass,
     stretched,
-    through,
 )
 
 ROOM_AND_NOISE = DenoiseRecipe(reverb=0.3, equaliser=0.0, band_limit=0.0, clipping=0.05)
@@ -36,8 +35,7 @@ class UpsampleRecipe:
     `restored` voices have been noisy, and the model `denoiser` has cleaned them: theirs is the
     band that the upsampler hears after the denoiser. `speed` is how many voices are played up to a
     fifth faster, which makes other speakers of them, with a top to the end; `equaliser` how many
-    are coloured as by another microphone. `mp3` were an MP3 once (`once_an_mp3`): the holes a coder
-    leaves tell that the recording's own top had ended.
+    are coloured as by another microphone.
     """
 
     cutoff_hz: tuple[float, float] = (3_400.0, 16_000.0)
@@ -49,7 +47,6 @@ class UpsampleRecipe:
     level_spread_db: float = 8.0
     speed: float = 0.0
     equaliser: float = 0.0
-    mp3: float = 0.0
     restored: float = 0.0
     denoiser: str = ""
 
@@ -75,16 +72,15 @@ class UpsampleSimulator:
         self, batch: int, samples: int, generator: torch.Generator, device: torch.device
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Draw a batch: band-limited (B, T), full-band (B, T) and cutoff in Hz (B,)."""
-        drawn = [self._coded(self._voice(samples, generator), generator) for _ in range(batch)]
-        full, heard = (torch.stack(part).to(device) for part in zip(*drawn, strict=True))
+        full = torch.stack([self._voice(samples, generator) for _ in range(batch)]).to(device)
         spread = self.recipe.level_spread_db
         wanted = SPEECH_LEVEL_DB + spread * (2.0 * torch.rand(batch, 1, generator=generator) - 1.0)
         gain = (10.0 ** (wanted / 20.0)).to(device) / dsp.rms(full).clamp_min(1e-3)
-        full, heard = full * gain, heard * gain
+        full = full * gain
         cutoffs = torch.tensor([self._cutoff(generator) for _ in range(batch)])
         width = torch.empty(batch).uniform_(*self.recipe.edge_width, generator=generator)
         exponent = torch.empty(batch).uniform_(*self.recipe.edge_exponent, generator=generator)
-        heard = self._restored(heard, generator)
+        heard = self._restored(full, generator)
         edge = (cutoffs.to(device), width.to(device), self.sample_rate, exponent.to(device))
         limited = low_pass(heard, *edge)
         error = 1.0 + self.recipe.cutoff_error * torch.randn(batch, generator=generator)
@@ -101,12 +97,6 @@ class UpsampleSimulator:
         if chance(self.recipe.equaliser, generator):
             voice = coloured(voice, self.sample_rate, generator)
         return voice
-
-    def _coded(self, voice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Perhaps end a voice (T,) early and code it: what is wanted, and what of it is heard."""
-        if chance(self.recipe.mp3, generator):
-            return once_an_mp3(voice, self.sample_rate, generator)
-        return voice, voice
 
     @torch.no_grad()
     def _restored(self, full: Tensor, generator: torch.Generator) -> Tensor:
@@ -131,23 +121,3 @@ class UpsampleSimulator:
             return choices[int(torch.randint(len(choices), (1,), generator=generator))]
         low, high = self.recipe.cutoff_hz
         return math.exp(between(math.log(low), math.log(high), generator))
-
-
-def once_an_mp3(
-    voice: Tensor, sample_rate: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Make a voice (T,) end as most MP3s do, at 14.5 to 16.6 kHz, and an MP3 of 48 to 112 kbit/s.
-
-    Returns:
-        The voice that ends there, rounded to 16 bits but not coded, whose top has no coder's
-        flaws; and what the MP3 leaves of it. Both (T,).
-    """
-    edge = torch.tensor([between(14_500.0, 16_600.0, generator)])
-    width = torch.tensor([between(0.01, 0.06, generator)])
-    voice = low_pass(voice[None], edge, width, sample_rate)[0]
-    settings: dict[str, float | str] = {
-        "bitrate_mode": "CONSTANT",
-        "compression_level": between(0.74, 0.92, generator),
-    }
-    heard = through(voice, sample_rate, "MP3", "MPEG_LAYER_III", sample_rate, settings)
-    return (voice * 32768.0).round() / 32768.0, heard

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -316,27 +315,15 @@ def coded(signal: Tensor, sample_rate: int, generator: torch.Generator) -> Tenso
     """Code a signal (T,) at a low rate with a random coder and decode it, in its place, (T,)."""
     container, coding, rate = CODERS[int(torch.randint(len(CODERS), (1,), generator=generator))]
     effort = between(0.85, 0.98, generator)
-    settings = {} if container == "WAV" else {"compression_level": effort}
-    return through(signal, sample_rate, container, coding, rate, settings)
-
-
-def through(
-    signal: Tensor,
-    sample_rate: int,
-    container: str,
-    coding: str,
-    rate: int,
-    settings: Mapping[str, float | str],
-) -> Tensor:
-    """Send a signal (T,) through a file of this kind and sample rate, (T,)."""
     samples = signal.cpu().numpy().astype(np.float64)
     peak = float(np.abs(samples).max(initial=0.0))
     if peak < 1e-4:
         return signal
-    heard = soxr.resample(samples * (0.7 / peak), sample_rate, rate)
+    narrow = soxr.resample(samples * (0.7 / peak), sample_rate, rate)
+    settings = {} if container == "WAV" else {"compression_level": effort}
     file = io.BytesIO()
     with soundfile.SoundFile(file, "w", rate, 1, coding, format=container, **settings) as writer:
-        writer.write(heard)
+        writer.write(narrow)
     file.seek(0)
     heard = soxr.resample(soundfile.read(file)[0], rate, sample_rate)[: len(samples)]
     heard = np.pad(heard, (0, len(samples) - len(heard))) * (peak / 0.7)
