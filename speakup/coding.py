@@ -48,7 +48,7 @@ class CodingMeter:
     def __init__(self, sample_rate: int) -> None:
         if sample_rate <= 0:
             raise ValueError(f"need a sample rate, got {sample_rate} Hz")
-        self._size = next_fast_len(round(sample_rate * _FRAME_SECONDS), real=True)
+        self._size = next_fast_len(max(4, round(sample_rate * _FRAME_SECONDS)), real=True)
         bin_hz = sample_rate / self._size
         self._band = slice(*(round(hz / bin_hz) for hz in _BAND_HZ))
         self._reaches = sample_rate / 2 >= _BAND_HZ[1]

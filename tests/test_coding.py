@@ -120,10 +120,12 @@ def test_silence_and_snippets_tell_nothing(samples: int) -> None:
     assert holes(voice(0.1)[:samples]) == 0.0
 
 
-def test_no_rate_is_too_low_to_be_asked() -> None:
-    meter = CodingMeter(8_000)
-    meter.push(voice(rate=8_000)[None].astype(np.float32))
-    assert not meter.coded(4_000.0)
+@pytest.mark.parametrize("rate", [1, 30, 8_000, 14_000])
+def test_no_rate_is_too_low_to_be_asked(rate: int) -> None:
+    meter = CodingMeter(rate)
+    meter.push(voice(rate=RATE)[None].astype(np.float32))
+    assert meter.holes() == 0.0
+    assert not meter.coded(rate / 2)
 
 
 def test_block_borders_leave_no_trace_and_asking_does_not_disturb() -> None:
