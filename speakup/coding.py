@@ -39,10 +39,10 @@ class CodingMeter:
     and coders already save. Frames in which the voice is faint there, 40 dB under its loudest
     moments (99th percentile over time), do not count.
 
-    Measured on 67 clips of speech: at most 0.04 % of the places are holes. Coded as MP3 or Vorbis
-    so that they end under 17 kHz, half of the clips have 0.33 % and more; coded so that they reach
-    further, one in twenty has more than 0.2 %. From 0.15 % on a recording counts as coded.
-    Memory is constant.
+    Measured on 67 clips of speech, kept as Opus of 46 kbit/s, which fills holes up: at most 0.04 %
+    of the places are holes. Coded as MP3 or Vorbis so that they end under 17 kHz, half of the clips
+    have 0.33 % and more; coded so that they reach further, one in twenty has more than 0.2 %. From
+    0.15 % on a recording counts as coded. Memory is constant.
     """
 
     def __init__(self, sample_rate: int) -> None:
