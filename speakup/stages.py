@@ -253,7 +253,8 @@ def super_resolve(
         return extended / level
 
     context = getattr(network, "context_samples", input_rate) * WORKING_RATE / input_rate
-    context += (0 if joins else 512 + crossover.REACH) + (ceiling_hz < math.inf) * crossover.REACH
+    context += 0 if joins else 512 + crossover.REACH
+    context += crossover.REACH if ceiling_hz < math.inf else 0
     return NeuralStage(
         "super-resolve",
         model,
