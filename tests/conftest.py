@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,11 @@ import pytest
 # Before anything imports torch: the networks of these tests are too small to share out, and on
 # a busy machine threads that wait for each other cost more than they do.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts a background job with Ctrl-C ignored, and processes inherit that: those that the
+# tests start are to heed it wherever the tests themselves run.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

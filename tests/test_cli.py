@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -526,6 +527,27 @@ with interruptible(lambda: print("told", file=sys.stderr)):
     )
     assert (done.returncode, done.stderr) == (130, "told\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_shell_started_in_the_background_does_not_heed_ctrl_c(tmp_path: Path) -> None:
+    code = """
+import os, signal
+from speakup.cli.interrupt import interruptible
+with interruptible(lambda: print("told")):
+    os.kill(os.getpid(), signal.SIGINT)
+    print("went on", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+    script = f"trap '' INT; exec {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
+    done = subprocess.run(
+        ["sh", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, "went on\ntold\n", "")
 
 
 def test_a_reader_that_leaves_is_no_fault(tmp_path: Path) -> None:
