@@ -40,7 +40,7 @@ class Measurements:
         coded: Whether it was coded at a low rate, see `speakup.coding`.
         clipped_share: Of all samples, 0 to 1, see `_Clipping`.
         silent_share: Of 20 ms frames under -60 dBFS, 0 to 1.
-        dnsmos: Predicted listeners' scores `ovrl`, `sig`, `bak`; None when not asked for.
+        dnsmos: Predicted listeners' scores, those of `metrics.dnsmos`; None when not asked for.
         warnings: What was wrong with the file.
     """
 
@@ -84,10 +84,13 @@ class Measurements:
             ("Length", duration(self.seconds)),
         ]
         if self.dnsmos is not None:
-            names = {"ovrl": "overall", "sig": "speech", "bak": "background"}
-            found += [
-                (f"DNSMOS {names[key]}", f"{value:.2f}") for key, value in self.dnsmos.items()
-            ]
+            names = {
+                "ovrl": "DNSMOS overall",
+                "sig": "DNSMOS speech",
+                "bak": "DNSMOS background",
+                "p808": "DNSMOS P.808",
+            }
+            found += [(names[key], f"{value:.2f}") for key, value in self.dnsmos.items()]
         return found
 
 

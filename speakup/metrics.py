@@ -226,23 +226,26 @@ def estoi(estimate: Signal, reference: Signal, sample_rate: int) -> float:
 
 
 def dnsmos(estimate: Signal, sample_rate: int) -> dict[str, float]:
-    """Predict listeners' scores without a reference: `ovrl`, `sig` and `bak`, 1 to 5.
+    """Predict listeners' scores without a reference: `ovrl`, `sig`, `bak` and `p808`, 1 to 5.
 
-    The signal is brought to 16 kHz and clipped to [-1, 1]; its level is left as it is, and the
-    model is sensitive to it. Shorter signals are repeated to 9 s, longer ones averaged.
+    The last comes from another network than the others, for a single overall opinion. The signal
+    is brought to 16 kHz and clipped to [-1, 1]; its level is left as it is, and the networks are
+    sensitive to it. Shorter signals are repeated to 9 s, longer ones averaged.
 
     Raises:
         ConfigError: the package speechmos is not installed.
 
     Reference:
-        Reddy et al. 2022, arXiv 2110.01763 (DNSMOS P.835, not the personalised one).
+        Reddy et al. 2022, arXiv 2110.01763 (DNSMOS P.835, not the personalised one); Reddy et al.
+        2021, arXiv 2010.15258 (P.808).
     """
+    names = ("ovrl", "sig", "bak", "p808")
     package = _optional("speechmos.dnsmos", "DNSMOS")
     samples = np.clip(resample(mono(estimate), sample_rate, SPEECH_RATE), -1.0, 1.0)
     if len(samples) == 0:
-        return {"ovrl": math.nan, "sig": math.nan, "bak": math.nan}
+        return dict.fromkeys(names, math.nan)
     scores = package.run(samples, sr=SPEECH_RATE)
-    return {name: float(scores[f"{name}_mos"]) for name in ("ovrl", "sig", "bak")}
+    return {name: float(scores[f"{name}_mos"]) for name in names}
 
 
 def f0_error(estimate: Signal, reference: Signal, sample_rate: int) -> float:

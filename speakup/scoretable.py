@@ -23,6 +23,7 @@ METRICS: dict[str, tuple[str, bool, str]] = {
     "ovrl": ("OVRL", True, "DNSMOS P.835 overall"),
     "sig": ("SIG", True, "DNSMOS P.835 speech"),
     "bak": ("BAK", True, "DNSMOS P.835 background"),
+    "p808": ("P808", True, "DNSMOS P.808 overall, another network"),
     "lsd": ("LSD", False, "log-spectral distance at 44.1 kHz, log10 power"),
     "lsd_above_8k": ("LSD>8k", False, "the same from 8 kHz up"),
     "words": ("Words", True, "words recognised as in the reference, 1 = all"),

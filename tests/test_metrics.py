@@ -212,7 +212,7 @@ def test_dnsmos_hears_noise_and_takes_any_input() -> None:
     said = voice(9.0)
     clean = metrics.dnsmos(said, RATE)
     noisy = metrics.dnsmos(said + noise(9.0, 0.05), RATE)
-    assert set(clean) == {"ovrl", "sig", "bak"}
+    assert set(clean) == {"ovrl", "sig", "bak", "p808"}
     assert clean["bak"] > noisy["bak"] + 0.3
     assert all(1.0 <= value <= 5.0 for value in clean.values())
     assert math.isnan(metrics.dnsmos(np.zeros(0), RATE)["ovrl"])
