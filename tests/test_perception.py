@@ -12,7 +12,6 @@ from speakup.training.perception import (
     LOSSES,
     Disturbance,
     Listeners,
-    OpinionPredictor,
     QualityPredictor,
     intelligibility_loss,
 )
@@ -75,56 +74,25 @@ def test_the_quality_predictor_is_the_published_one() -> None:
     assert scores.numpy() == pytest.approx(wanted, abs=0.03)
 
 
-@pytest.mark.parametrize("seconds", [1.0, 4.0, 7.68])
-def test_the_opinion_predictor_is_the_published_one(seconds: float) -> None:
-    package = pytest.importorskip("distillmos")
-    waveform = noisy(10.0).repeat(1, 2)[:, : round(seconds * RATE)]
-    with torch.no_grad():
-        wanted = package.ConvTransformerSQAModel().eval()(waveform)
-        _, opinion = OpinionPredictor().judge(waveform)
-    assert float(opinion) == pytest.approx(float(wanted), abs=0.03)
-
-
-@pytest.mark.parametrize("predictor", [QualityPredictor, OpinionPredictor])
-def test_nothing_is_gained_by_sounding_better_than_the_reference(
-    predictor: type[QualityPredictor] | type[OpinionPredictor],
-) -> None:
-    for package in ("onnx", "speechmos", "distillmos"):
-        pytest.importorskip(package)
-    compare = predictor()
-    features, _ = compare(voice(), noisy(5.0))
+def test_nothing_is_gained_by_sounding_better_than_the_reference() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("speechmos")
+    predictor = QualityPredictor()
+    features, score = predictor(voice(), noisy(5.0))
     assert float(features) > 0.05
-    copy = compare(voice(), voice())
+    copy = predictor(voice(), voice())
     assert float(copy[0]) == float(copy[1]) == 0.0
-    pair = sorted([voice(), noisy(5.0)], key=lambda heard: float(compare.judge(heard)[1].mean()))
-    assert float(compare(pair[0], pair[1])[1]) > float(compare(pair[1], pair[0])[1])
-
-
-@pytest.mark.parametrize("predictor", [QualityPredictor, OpinionPredictor])
-def test_silence_leads_nowhere_but_breaks_nothing(
-    predictor: type[QualityPredictor] | type[OpinionPredictor],
-) -> None:
-    for package in ("onnx", "speechmos", "distillmos"):
-        pytest.importorskip(package)
-    silence = torch.zeros(1, RATE, requires_grad=True)
-    features, score = predictor()(silence, voice(1.0))
-    (features + score).backward()
-    assert silence.grad is not None
-    assert torch.isfinite(silence.grad).all()
+    worse = predictor(noisy(0.0), voice())[1]
+    assert float(score) <= float(worse)
 
 
 def test_every_loss_leads_back_to_the_estimate() -> None:
-    for package in ("onnx", "speechmos", "torch_pesq", "distillmos"):
+    for package in ("onnx", "speechmos", "torch_pesq"):
         pytest.importorskip(package)
-    estimate = noisy(30.0).repeat(2, 1).requires_grad_(True)
-    listeners = Listeners(set(LOSSES), judged=1)
-    gradients: dict[str, Tensor] = {}
-    for reference in (voice(), noisy(10.0, seed=2)):  # To each predictor one of them is better.
-        losses = listeners(estimate, reference.repeat(2, 1))
-        assert set(losses) == set(LOSSES)
-        for name, loss in losses.items():
-            (gradient,) = torch.autograd.grad(loss, estimate, retain_graph=True)
-            assert torch.isfinite(gradient).all(), name
-            gradients[name] = gradients.get(name, torch.zeros(())) + gradient.abs()
-    for name, gradient in gradients.items():
+    estimate = noisy(10.0).repeat(2, 1).requires_grad_(True)
+    losses = Listeners(set(LOSSES), judged=1)(estimate, voice().repeat(2, 1))
+    assert set(losses) == set(LOSSES)
+    for name, loss in losses.items():
+        (gradient,) = torch.autograd.grad(loss, estimate, retain_graph=True)
+        assert torch.isfinite(gradient).all(), name
         assert bool(gradient[0].any()), name

@@ -1,14 +1,12 @@
 """Losses that stand for listeners: differentiable measures of quality and intelligibility.
 
 They compare an estimate with its reference, both (B, T) at 16 kHz, and are computed in float32
-but for the convolutions of the two networks that predict opinions.
+but for the convolutions of the quality predictor.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,9 @@ _STOI_FRAMES = 24
 _STOI_RANGE_DB = 40.0
 
 
-LOSSES = ("intelligibility", "disturbance", "quality", "score", "opinion_features", "opinion")
-"""Names that a recipe may weigh; `quality` and `score` are the features and predictions of
-`QualityPredictor`, `opinion_features` and `opinion` those of `OpinionPredictor`."""
+LOSSES = ("intelligibility", "disturbance", "quality", "score")
+"""Names that a recipe may weigh; `quality` and `score` are the features and predictions of the
+quality predictor."""
 
 
 class Listeners(nn.Module):
@@ -36,7 +34,7 @@ class Listeners(nn.Module):
 
     Args:
         names: Which of `LOSSES`.
-        judged: How many signals of a batch the predictors hear; they are the costliest.
+        judged: How many signals of a batch the quality predictor hears; it is the costliest.
 
     Shape: estimate and reference (B, T) at 16 kHz -> loss name -> scalar.
 
@@ -49,7 +47,6 @@ class Listeners(nn.Module):
         self.names, self.judged = names, judged
         self.disturbance = Disturbance() if "disturbance" in names else None
         self.quality = QualityPredictor() if names & {"quality", "score"} else None
-        self.opinion = OpinionPredictor() if names & {"opinion_features", "opinion"} else None
 
     def forward(self, estimate: Tensor, reference: Tensor) -> dict[str, Tensor]:
         losses = {}
@@ -60,9 +57,6 @@ class Listeners(nn.Module):
         if self.quality is not None:
             heard = self.quality(estimate[: self.judged], reference[: self.judged])
             losses["quality"], losses["score"] = heard
-        if self.opinion is not None:
-            heard = self.opinion(estimate[: self.judged], reference[: self.judged])
-            losses["opinion_features"], losses["opinion"] = heard
         return losses
 
 
@@ -176,7 +170,14 @@ class QualityPredictor(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        return _compared(self.judge, estimate, reference)
+        with torch.no_grad():
+            wanted, wanted_scores = self.judge(reference)
+        found, scores = self.judge(estimate)
+        terms = [
+            (one - two).abs().mean() / two.abs().mean().clamp_min(1e-3)
+            for one, two in zip(found, wanted, strict=True)
+        ]
+        return torch.stack(terms).mean(), (wanted_scores - scores).clamp_min(0.0).mean()
 
     def judge(self, waveform: Tensor) -> tuple[list[Tensor], Tensor]:
         """Give the hidden features and the three raw predictions (B, 3) of a waveform (B, T)."""
@@ -201,94 +202,6 @@ class QualityPredictor(nn.Module):
         for layer in self.layers[:-1]:
             pooled = functional.relu(layer(pooled))
         return features, self.layers[-1](pooled)
-
-
-class OpinionPredictor(nn.Module):
-    """Compare recordings by the features of another network that predicts listeners' opinions.
-
-    Distill-MOS has learned them from wav2vec 2.0 XLS-R: it hears more of the phrase, and of what is
-    odd in a voice, than `QualityPredictor`. Features and prediction as there.
-
-    Shape: estimate and reference (B, T), at most 7.68 s -> features, score: two scalars.
-
-    Raises:
-        ConfigError: the package distillmos, which holds the network, is not installed.
-
-    Reference:
-        Stahl and Gamper 2025, arXiv 2502.05356.
-    """
-
-    _WINDOW = 320  # 20 ms; a hop is half of it
-    _FLOOR = 1e-9  # under the power of what is compressed, for its gradient's sake
-    _FRAMES = 384  # that the network pools, of two hops each: 7.68 s
-    _SILENCE = 3_200  # 0.2 s, longer than the convolutions reach
-
-    def __init__(self) -> None:
-        super().__init__()
-        package = _training_package("distillmos", "distillmos")
-        with contextlib.redirect_stdout(None):  # It says where its weights lie.
-            model = package.ConvTransformerSQAModel().eval()
-        self.convolutions = model.cnn.cnn.to(memory_format=torch.channels_last)
-        self.pooling = model.transformer_pool_attn
-        self.register_buffer("window", torch.hann_window(self._WINDOW))
-        self.requires_grad_(False)
-
-    def forward(self, estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        return _compared(self.judge, estimate, reference)
-
-    def judge(self, waveform: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Give the hidden features and the predicted opinion (B,), 1 to 5, of (B, T)."""
-        loud = waveform.float() / (waveform.abs().amax(1, keepdim=True) + 1e-8)
-        features = self._convolved(functional.pad(loud, (0, self._SILENCE)))
-        heard = _over_time(features[-1])[:, :-4]  # The last ones border on no frame at all.
-        missing = self._FRAMES - heard.shape[1]
-        if missing > 0:  # as if silence went on
-            silent = _over_time(self._convolved(loud.new_zeros(1, self._SILENCE))[-1])[:, 4:5]
-            heard = torch.cat([heard, silent.expand(len(heard), missing, -1)], dim=1)
-        opinion = 1.0 + 4.0 * self.pooling(heard[:, : self._FRAMES])
-        return features, opinion
-
-    def _convolved(self, loud: Tensor) -> list[Tensor]:
-        """Give what comes out of the last four convolutions, (B, C, F, N) each."""
-        edge = self._WINDOW // 4
-        spectrum = torch.stft(
-            functional.pad(loud, (edge, edge), mode="reflect"),
-            self._WINDOW,
-            self._WINDOW // 2,
-            window=self.get_buffer("window"),
-            center=False,
-            return_complex=True,
-        )
-        parts = torch.view_as_real(spectrum)
-        power = parts.square().sum(-1, keepdim=True) + self._FLOOR
-        hidden = (parts * power.pow(-0.35)).permute(0, 3, 1, 2)
-        hidden = hidden.contiguous(memory_format=torch.channels_last)
-        features = []
-        with torch.autocast(loud.device.type, torch.bfloat16):
-            for layer in self.convolutions:
-                hidden = layer(hidden)
-                if not isinstance(layer, nn.Conv2d):
-                    features.append(hidden)
-        return features[-4:]
-
-
-def _over_time(features: Tensor) -> Tensor:
-    """Join channels and bands, (B, C, F, N) -> (B, N, C F), float32."""
-    return features.float().flatten(1, 2).transpose(1, 2)
-
-
-def _compared(
-    judge: Callable[[Tensor], tuple[list[Tensor], Tensor]], estimate: Tensor, reference: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Tell how far features are apart, and how far opinions fall short of the reference's."""
-    with torch.no_grad():
-        wanted, wanted_scores = judge(reference)
-    found, scores = judge(estimate)
-    terms = [
-        (one - two).abs().mean() / two.abs().mean().clamp_min(1e-3)
-        for one, two in zip(found, wanted, strict=True)
-    ]
-    return torch.stack(terms).mean(), (wanted_scores - scores).clamp_min(0.0).mean()
 
 
 def _convolution(kernel: Tensor, bias: Tensor) -> nn.Conv2d:
