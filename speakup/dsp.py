@@ -9,8 +9,8 @@ import functools
 import math
 
 import torch
-import torchaudio.functional
 from torch import Tensor
+from torch.nn import functional
 
 from speakup.errors import ConfigError
 
@@ -55,7 +55,7 @@ def whole_hops(waveform: Tensor, hop_length: int) -> Tensor:
     Where only one frame reaches, synthesis divides by the end of its window, and what a network
     has put there comes out as a click.
     """
-    return torch.nn.functional.pad(waveform, (0, -waveform.shape[-1] % hop_length))
+    return functional.pad(waveform, (0, -waveform.shape[-1] % hop_length))
 
 
 def istft(spectrum: Tensor, length: int) -> Tensor:
@@ -99,9 +99,45 @@ def resample(
     """
     if from_rate == to_rate:
         return waveform
-    return torchaudio.functional.resample(
-        waveform, from_rate, to_rate, lowpass_filter_width=zero_crossings, rolloff=roll_off
-    )
+    common = math.gcd(from_rate, to_rate)
+    step, phases = from_rate // common, to_rate // common
+    taps = _sinc_taps(step, phases, zero_crossings, roll_off, waveform.dtype, waveform.device)
+    reach = (taps.shape[-1] - step) // 2
+    samples = waveform.shape[-1]
+    padded = functional.pad(waveform.reshape(-1, 1, samples), (reach, reach + step))
+    # One output channel a phase: every `step` samples in, `phases` samples come out.
+    resampled = functional.conv1d(padded, taps, stride=step).transpose(1, 2)
+    wanted = -(-samples * phases // step)
+    return resampled.reshape(*waveform.shape[:-1], -1)[..., :wanted]
+
+
+@functools.lru_cache(maxsize=32)
+def _sinc_taps(
+    step: int,
+    phases: int,
+    zero_crossings: int,
+    roll_off: float,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """Give the (phases, 1, taps) of a polyphase low-pass, a sinc under a Hann window.
+
+    Phase p gives the sample at p / phases of a step of input: the sum over inputs n of
+    x[n] h(n - p step / phases), where h(t) = r sinc(r t) cos^2(pi r t / 2 Z), r is the cutoff in
+    units of half the input's rate and Z the number of zero crossings on either side.
+
+    Reference: Smith, Digital Audio Resampling Home Page, "Theory of ideal bandlimited
+    interpolation"; the same filter as torchaudio's "sinc_interp_hann".
+    """
+    cutoff = min(step, phases) * roll_off / step
+    reach = math.ceil(zero_crossings / cutoff)
+    with torch.inference_mode(False):  # Kept for training too.
+        place = torch.arange(-reach, reach + step, dtype=torch.float64)
+        shift = torch.arange(phases, dtype=torch.float64) * step / phases
+        crossings = ((place - shift[:, None]) * cutoff).clamp(-zero_crossings, zero_crossings)
+        window = (crossings * math.pi / (2 * zero_crossings)).cos().square()
+        taps = cutoff * torch.sinc(crossings) * window
+        return taps[:, None].to(device, dtype)
 
 
 def resample_alike(
@@ -151,7 +187,7 @@ def highpass(waveform: Tensor, edge_hz: float, width_hz: float, sample_rate: int
     )
     taps = -middle * torch.sinc(middle * place) * window
     taps[reach] += 1.0
-    padded = torch.nn.functional.pad(waveform[:, None], (reach, reach), mode="replicate")[:, 0]
+    padded = functional.pad(waveform[:, None], (reach, reach), mode="replicate")[:, 0]
     # Circular, over so many samples that what wraps round is cut off.
     size = 1 << (padded.shape[1] - 1).bit_length()
     product = torch.fft.rfft(padded, size) * torch.fft.rfft(taps, size)
@@ -186,9 +222,39 @@ def mel_filters(
     """
     # Of data, not of shapes alone: also where a network is laid out on the meta device.
     with torch.device("cpu"):
-        return torchaudio.functional.melscale_fbanks(
-            bins, low_hz, high_hz, bands, sample_rate, norm=norm, mel_scale=scale
+        frequencies = torch.linspace(0.0, sample_rate / 2, bins)
+        corners = _mel_to_hz(
+            torch.linspace(_hz_to_mel(low_hz, scale), _hz_to_mel(high_hz, scale), bands + 2), scale
         )
+        widths = corners.diff()
+        slopes = corners - frequencies[:, None]
+        rising, falling = -slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]
+        filters = torch.minimum(rising, falling).clamp_min(0.0)
+        if norm == "slaney":
+            filters *= 2.0 / (corners[2:] - corners[:-2])
+        return filters
+
+
+_MEL_BREAK_HZ, _MEL_STEP_HZ = 1_000.0, 200.0 / 3.0
+_MEL_LOG_STEP = math.log(6.4) / 27.0
+
+
+def _hz_to_mel(frequency_hz: float, scale: str) -> float:
+    """Convert by Slaney's Auditory Toolbox (linear, then logarithmic) or by HTK's formula."""
+    if scale == "htk":
+        return 2595.0 * math.log10(1.0 + frequency_hz / 700.0)
+    if frequency_hz < _MEL_BREAK_HZ:
+        return frequency_hz / _MEL_STEP_HZ
+    return _MEL_BREAK_HZ / _MEL_STEP_HZ + math.log(frequency_hz / _MEL_BREAK_HZ) / _MEL_LOG_STEP
+
+
+def _mel_to_hz(mels: Tensor, scale: str) -> Tensor:
+    if scale == "htk":
+        return 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
+    above = mels - _MEL_BREAK_HZ / _MEL_STEP_HZ
+    return torch.where(
+        above < 0.0, mels * _MEL_STEP_HZ, _MEL_BREAK_HZ * (above * _MEL_LOG_STEP).exp()
+    )
 
 
 def db_to_gain(level_db: float) -> float:

@@ -62,12 +62,11 @@ def test_wheel_holds_nothing_else(names: set[str]) -> None:
     assert not [name for name in names if "__pycache__" in name or name.endswith((".flac", ".pt"))]
 
 
-def test_metadata_pins_the_matched_pair(metadata: Message) -> None:
+def test_metadata_opens_torch_upwards(metadata: Message) -> None:
     requires = metadata.get_all("Requires-Dist") or []
-    assert "torch==2.11.*" in requires
-    assert "torchaudio==2.11.*" in requires
+    assert "torch>=2.11" in requires
     for line in requires:
-        if not line.startswith(("torch", "speakup[")):
+        if not line.startswith("speakup["):
             assert re.match(r"[\w.-]+>=[\d.]+(;.*)?$", line.replace(" ", "")), line
     assert metadata["Version"] == speakup.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
