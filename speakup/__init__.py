@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from speakup.batch import run_batch
-    from speakup.catalogue import list_models, load_model
     from speakup.config import Config
     from speakup.errors import SpeakupError
+    from speakup.folders.run import run_batch
+    from speakup.models.catalogue import list_models, load_model
     from speakup.pipeline import Pipeline, enhance
     from speakup.result import Result
 
@@ -36,9 +36,9 @@ _HOMES = {
     "Result": "speakup.result",
     "SpeakupError": "speakup.errors",
     "enhance": "speakup.pipeline",
-    "list_models": "speakup.catalogue",
-    "load_model": "speakup.catalogue",
-    "run_batch": "speakup.batch",
+    "list_models": "speakup.models.catalogue",
+    "load_model": "speakup.models.catalogue",
+    "run_batch": "speakup.folders.run",
 }
 
 

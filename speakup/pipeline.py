@@ -1,4 +1,4 @@
-"""The product in one place: a recording is declipped, denoised, super-resolved and made as loud.
+"""The product in one place: a recording is declipped, denoised, upsampled and made as loud.
 
 Every door leads to the same path. A first pass surveys the recording, because the stages must
 know its loudness and its bandwidth; a second one sends its blocks through the stages, each fed
@@ -17,28 +17,45 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from speakup import audio
-from speakup.audio import AudioWriter
-from speakup.catalogue import LoadedModel, choose_models, load_model
-from speakup.chain import KeepOne, Link, Progress, Repeat, TimedStage, flow, told
-from speakup.config import WORKING_RATE, Config
-from speakup.declip import Declip
+from speakup.blocks import Block, prepared
+from speakup.config import Config
 from speakup.errors import ConfigError, InputError, ModelError, OutputError
-from speakup.hold import unchanged
-from speakup.loudness import LoudnessMeter, resolve_target
-from speakup.outputs import PlannedTrack, open_writer, plan_tracks
-from speakup.remux import VideoWriter
+from speakup.files import unchanged
+from speakup.measure.delivery import resolve_target
+from speakup.measure.loudness import LoudnessMeter
+from speakup.measure.survey import Survey, survey
+from speakup.media import recording
+from speakup.media.tracks import PlannedTrack, open_writer, plan_tracks
+from speakup.media.video import VideoWriter
+from speakup.media.write import AudioWriter
+from speakup.models.catalogue import LoadedModel, choose_models, load_model
+from speakup.networks.compute import Compute
+from speakup.networks.contract import Denoiser, Upsampler
 from speakup.result import Result
 from speakup.spool import Spool, check_room
-from speakup.stages import DENOISER_RATE, Compute, Loudness, Stage, denoise, super_resolve
-from speakup.streaming import Resampler, ahead, resampled_length
-from speakup.survey import Survey, prepared, survey
+from speakup.stages.base import Stage
+from speakup.stages.declip import Declip
+from speakup.stages.denoise import DENOISER_RATE, denoise
+from speakup.stages.flow import (
+    KeepOne,
+    Link,
+    Progress,
+    Repeat,
+    Resampler,
+    TimedStage,
+    ahead,
+    flow,
+    resampled_length,
+    told,
+)
+from speakup.stages.loudness import Loudness
+from speakup.stages.upsample import upsample
 
-Block = NDArray[np.float32]
 StageMaker = Callable[[Survey], Stage | None]
 """Makes a stage for a recording, or None where the recording does not need it."""
 
@@ -49,6 +66,7 @@ FULL_BANDWIDTH_HZ = 16_000.0
 """A source that reaches this far lacks nothing that a voice has."""
 
 _MOST_CHANNELS = 64
+_BLOCK = 65_536
 
 
 class Pipeline:
@@ -57,7 +75,7 @@ class Pipeline:
     Args:
         config: What to do; the defaults make a podcast master.
         stages: Makers of the stages, each called with the recording's survey; None builds those
-            the configuration asks for. Any object that meets `speakup.stages.Stage` will do.
+            the configuration asks for. Any object that meets `speakup.stages.base.Stage` will do.
 
     Raises:
         ConfigError: the configuration contradicts itself or this machine.
@@ -87,10 +105,14 @@ class Pipeline:
             SpeakupError: a setting cannot be used or a model cannot be had.
         """
         samples = _checked(waveform)
-        blocks = [samples[:, i : i + 65_536] for i in range(0, samples.shape[1], 65_536)]
-        restored = list(self.stream(blocks, sample_rate))
+        blocks = [samples[:, i : i + _BLOCK] for i in range(0, samples.shape[1], _BLOCK)]
+        blocks = list(prepared(blocks, mono=self.config.channels == "mono"))
         channels = 1 if self.config.channels == "mono" else len(samples)
-        return np.concatenate(restored or [np.zeros((channels, 0), np.float32)], axis=1)
+        found = survey(blocks, _checked_rate(sample_rate), channels)
+        # Stages may change what they are given; the caller's samples stay as they are.
+        copies = (block.copy() for block in blocks)
+        chain = self._chain(found, self.output_rate(sample_rate))
+        return np.concatenate([np.zeros((channels, 0), np.float32), *flow(copies, chain)], axis=1)
 
     def stream(self, blocks: Iterable[ArrayLike], sample_rate: int) -> Iterator[Block]:
         """Restore blocks (C, T) as they come, and yield blocks at the output rate.
@@ -101,14 +123,13 @@ class Pipeline:
         Raises:
             SpeakupError: as `process`, while blocks are asked for.
         """
-        if sample_rate < 1:
-            raise ConfigError(f"sample-rate is {sample_rate}", None, "Give the recording's, in Hz")
+        rate = _checked_rate(sample_rate)
         source = prepared(map(_checked, blocks), mono=self.config.channels == "mono")
         first = next(source, None)
         if first is None:
             return
         with Spool(len(first)) as spool:
-            found = survey(_spooled(first, source, spool), sample_rate, len(first))
+            found = survey(_spooled(first, source, spool), rate, len(first))
             chain = self._chain(found, self.output_rate(sample_rate))
             yield from flow(spool.read(), chain)
 
@@ -167,7 +188,7 @@ class Pipeline:
         rate, rate_out = track.info.sample_rate, track.output_format.sample_rate
         check_room(track.info.sure_seconds, rate_out, track.channels)
         meter = LoudnessMeter(rate_out, track.channels)
-        blocks = audio.read_blocks(source, track=track.number, warnings=notes)
+        blocks = recording.read_blocks(source, track=track.number, warnings=notes)
         with contextlib.closing(ahead(prepared(blocks, mono=mono))) as decoded:
             heard = told(decoded, rate, track.info.seconds, "survey", tell)
             found = survey(heard, rate, track.channels)
@@ -175,7 +196,7 @@ class Pipeline:
             raise InputError("holds no audio samples", source)
         check_room(seconds := found.samples / rate, rate_out, track.channels)
         chain = self._chain(found, rate_out)
-        blocks = prepared(audio.read_blocks(source, track=track.number), mono=mono)
+        blocks = prepared(recording.read_blocks(source, track=track.number), mono=mono)
         restored = flow(told(blocks, rate, seconds, "enhance", tell), chain)
         with contextlib.closing(restored):
             for block in told(restored, rate_out, seconds, "write", tell):
@@ -196,13 +217,14 @@ class Pipeline:
         if self.config.denoise and self.config.strength > 0.0:
             makers += [_make_declip, self._make_denoise]
         if self.config.upsample != "off":
-            makers.append(self._make_super_resolve)
+            makers.append(self._make_upsample)
         return makers
 
     def _chain(self, found: Survey, output_rate: int) -> list[Link]:
         """Plan the rates: stages in order, a resampler wherever two neighbours' rates differ."""
         rate, channels = found.sample_rate, found.distinct_channels
         chain: list[Link] = [] if channels == found.channels else [KeepOne()]
+        make_room = False
         for maker in self.stage_makers():
             if found.bandwidth_hz is None:
                 break  # Nothing but silence: there is nothing to restore.
@@ -212,20 +234,20 @@ class Pipeline:
             if stage.input_rate not in (None, rate):
                 chain.append(Resampler(rate, int(stage.input_rate or rate), channels))
             chain.append(TimedStage(stage))
+            make_room = make_room or stage.exceeds_full_scale
             rate = stage.output_rate or stage.input_rate or rate
         wanted = resampled_length(found.samples, found.sample_rate, output_rate)
         chain.append(Resampler(rate, output_rate, channels, samples=wanted))
         if channels != found.channels:
             chain.append(Repeat(found.channels))
-        rebuilt = any(link.stage.name == "declip" for link in chain if isinstance(link, TimedStage))
-        last = Loudness(output_rate, found.channels, self._target, rebuilt=rebuilt)
+        last = Loudness(output_rate, found.channels, self._target, make_room=make_room)
         chain.append(TimedStage(last))
         return chain
 
     def _make_denoise(self, found: Survey) -> Stage:
         model = self._model("denoise")
         return denoise(
-            model.network,
+            cast(Denoiser, model.network),
             model.card.name,
             model.revision,
             channels=found.distinct_channels,
@@ -235,15 +257,15 @@ class Pipeline:
             compute=self._compute,
         )
 
-    def _make_super_resolve(self, found: Survey) -> Stage | None:
+    def _make_upsample(self, found: Survey) -> Stage | None:
         cutoff_hz, ceiling_hz = found.bandwidth_hz or PLAIN_CUTOFF_HZ, found.ceiling_hz
         if self.config.upsample == "always":
             cutoff_hz, ceiling_hz = min(cutoff_hz, PLAIN_CUTOFF_HZ), math.inf
         elif cutoff_hz >= FULL_BANDWIDTH_HZ:
             return None
         model = self._model("upsample")
-        return super_resolve(
-            model.network,
+        return upsample(
+            cast(Upsampler, model.network),
             model.card.name,
             model.revision,
             channels=found.distinct_channels,
@@ -261,13 +283,13 @@ class Pipeline:
                     name, offline=config.offline, accept_license=config.accept_license
                 )
             model = self._models[name]
-        made_for, rate = model.card.task, model.card.sample_rate
         wanted = DENOISER_RATE
-        if task == "upsample":
-            wanted = getattr(model.network, "output_rate", WORKING_RATE)
-        if (made_for, rate) != (task, wanted):
+        if task == model.card.task == "upsample":
+            wanted = cast(Upsampler, model.network).output_rate
+        if (model.card.task, model.card.sample_rate) != (task, wanted):
             raise ModelError(
-                f"is made to {made_for} at {rate} Hz, not to {task} at {wanted}",
+                f"is made to {model.card.task} at {model.card.sample_rate} Hz, "
+                f"not to {task} at {wanted}",
                 name,
                 "Choose another model for this stage",
             )
@@ -301,7 +323,7 @@ def enhance(
     if config.device == "auto":
         config = dataclasses.replace(config, device=device)
     if target is None:
-        extension = f".{config.format}" if config.format else audio.kept_extension(source)
+        extension = f".{config.format}" if config.format else recording.kept_extension(source)
         target = Path(source).with_name(f"{Path(source).stem}_enhanced{extension or '.wav'}")
     return Pipeline(config).run(source, target, overwrite=overwrite, progress=progress)
 
@@ -325,6 +347,12 @@ def _checked(waveform: ArrayLike) -> Block:
             f"the waveform is of {samples.dtype}", None, "Give floats with full scale at 1"
         )
     return np.asarray(samples, np.float32)
+
+
+def _checked_rate(sample_rate: int) -> int:
+    if sample_rate < 1:
+        raise ConfigError(f"sample-rate is {sample_rate}", None, "Give the recording's, in Hz")
+    return sample_rate
 
 
 def _is_there(target: Path, source: Path) -> bool:
@@ -386,7 +414,7 @@ def _result(
         lufs_in=found.lufs,
         lufs_out=meter.integrated_lufs(),
         true_peak_dbtp=meter.true_peak_dbtp(),
-        gain_db=sum(getattr(link.stage, "gain_db", 0.0) for link in timed),
+        gain_db=sum(link.stage.gain_db for link in timed),
         stages=tuple(link.report() for link in timed),
         warnings=(*named, *notes),
     )

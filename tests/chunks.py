@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speakup.streaming import ChunkedModel
+from speakup.networks.chunks import ChunkedModel
 
 RATE = 16_000
 

@@ -10,8 +10,8 @@ import sys
 import av
 import numpy as np
 
-from speakup.audio import probe, read_blocks
 from speakup.errors import InputError
+from speakup.media.recording import probe, read_blocks
 
 MOST_SAMPLES = 400_000_000
 """An hour and more of silence in gaps, in stereo; what gives more never ends."""

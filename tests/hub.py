@@ -308,7 +308,7 @@ def start(
 ZYGOTE = """
 import json, os, sys
 import httpx2, numpy, rich.console, rich.progress, rich.table, safetensors, speakup.cli
-import speakup.cards
+import speakup.models.cards
 for line in sys.stdin:
     job = json.loads(line)
     child = os.fork()

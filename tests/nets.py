@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from speakup.cards import ModelCard
-from speakup.catalogue import LoadedModel
+from speakup.models.cards import ModelCard
+from speakup.models.catalogue import LoadedModel
 from speakup.networks import BandExtender, BandMixer
 
 SMALL_MIXER: dict[str, Any] = {
@@ -27,6 +27,9 @@ SMALL_EXTENDER: dict[str, Any] = {"features": 16, "expansion": 2, "blocks": 2}
 class Recorded(nn.Module):
     """Apply a function to the waveform, for either stage, and keep what it was called with."""
 
+    sample_rate = 16_000
+    input_rate = output_rate = 44_100
+    hop_length = 1
     context_samples = 0
 
     def __init__(self, function: Callable[[Tensor], Tensor] = lambda waveform: waveform) -> None:
@@ -42,6 +45,8 @@ class Recorded(nn.Module):
 class Gate(nn.Module):
     """Turn quiet moments down, as a denoiser does: gain follows the level 25 ms around."""
 
+    sample_rate = 16_000
+    hop_length = 1
     context_samples = 400
 
     def forward(self, waveform: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from speakup.audio import read_blocks
+from speakup.media.recording import read_blocks
 
 RATE = 44100
 

@@ -7,7 +7,8 @@ import pytest
 import soxr
 from numpy.typing import NDArray
 
-from speakup import Config, Pipeline, metrics
+from speakup import Config, Pipeline
+from speakup.judge import metrics
 
 RATE = 44_100
 

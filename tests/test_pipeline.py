@@ -20,16 +20,17 @@ from nets import Recorded, loaded, save_model, small_extender, small_mixer
 from numpy.typing import NDArray
 from sounds import lag, noise, read, tones
 
-from speakup import pipeline, stages
-from speakup.audio import probe
-from speakup.catalogue import LoadedModel
+from speakup import pipeline
 from speakup.config import Config
 from speakup.errors import ConfigError, InputError, ModelError, OutputError
-from speakup.networks.ap_bwe import APBWE
+from speakup.measure.survey import Survey
+from speakup.media.recording import probe
+from speakup.models.catalogue import LoadedModel
+from speakup.networks.published.ap_bwe import APBWE
 from speakup.pipeline import Pipeline, enhance
 from speakup.result import Result
-from speakup.stages import Stage
-from speakup.survey import Survey
+from speakup.stages import neural
+from speakup.stages.base import Stage
 
 Waveform = NDArray[np.float32]
 RATE = 44_100
@@ -135,7 +136,7 @@ def test_no_stages_give_the_input_back_bit_for_bit() -> None:
 def test_process_stream_and_run_are_one_path(
     tmp_path: Path, small_models: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "_CHUNK_SECONDS", 0.1)
+    monkeypatch.setattr(neural, "_CHUNK_SECONDS", 0.1)
     chain = Pipeline(Config(bit_depth="32f", upsample="always", **small_models, **EXACT))
     waveform = white(2, 100_003)
     whole = chain.process(waveform, 48_000)
@@ -144,7 +145,7 @@ def test_process_stream_and_run_are_one_path(
         assert np.array_equal(streamed, whole)
     result = chain.run(write(tmp_path / "a.wav", waveform, 48_000), tmp_path / "b.wav")
     assert np.array_equal(read(tmp_path / "b.wav"), whole)
-    assert [stage.name for stage in result.stages] == ["denoise", "super-resolve", "loudness"]
+    assert [stage.name for stage in result.stages] == ["denoise", "upsample", "loudness"]
 
 
 def test_the_chain_in_chunks_is_the_chain_as_a_whole(
@@ -153,7 +154,7 @@ def test_the_chain_in_chunks_is_the_chain_as_a_whole(
     chain = Pipeline(Config(upsample="always", **small_models, **EXACT))
     waveform = white(1, 3 * 48_000)
     whole = chain.process(waveform, 48_000)
-    monkeypatch.setattr(stages, "_CHUNK_SECONDS", 0.1)
+    monkeypatch.setattr(neural, "_CHUNK_SECONDS", 0.1)
     error = chain.process(waveform, 48_000) - whole
     assert 10 * np.log10(np.square(error).sum() / np.square(whole).sum()) < -90.0
 
@@ -457,14 +458,10 @@ def test_a_device_that_is_not_there_is_refused_at_once() -> None:
 # A user's own stages
 
 
-class Halve:
-    """A stage by protocol alone: half the level, at a rate of its own."""
+class Halve(Stage):
+    """A stage of a user's: half the level, at a rate of its own."""
 
     name = "halve"
-    model = ""
-    revision = ""
-    output_rate: int | None = None
-    needs_whole_signal = False
 
     def __init__(self, input_rate: int | None = None) -> None:
         self.input_rate = input_rate

@@ -13,13 +13,13 @@ import soundfile
 from sounds import RATE, noise
 from test_audio import write_with_ffmpeg
 
-from speakup.audio import probe
 from speakup.config import Config
 from speakup.errors import OutputError
+from speakup.measure.survey import Survey
+from speakup.media.recording import probe
 from speakup.pipeline import Pipeline
 from speakup.spool import Spool, check_room
-from speakup.stages import Stage
-from speakup.survey import Survey
+from speakup.stages.base import Stage
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import warnings
 import typer
 
 from speakup import __version__
-from speakup.cli import catalogue, enhance, evaluate, listen, machine, train
+from speakup.cli import enhance, evaluate, listen, machine, models, train
 from speakup.cli.terminal import debugging, say_error
 from speakup.errors import ConfigError, SpeakupError
 
@@ -39,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(catalogue.app, name="models")
+app.add_typer(models.app, name="models")
 for _command in (
     enhance.enhance,
     listen.analyze,

@@ -14,8 +14,8 @@ from speakup.result import duration
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from speakup.cards import ModelCard
-    from speakup.hub.client import FileProgress
+    from speakup.models.cards import ModelCard
+    from speakup.models.hub.client import FileProgress
 
 
 @contextlib.contextmanager
@@ -32,7 +32,7 @@ def prepare_models(config: Config, terminal: Terminal) -> None:
         ModelError: a model cannot be had.
         ConfigError: the device is not there.
     """
-    from speakup.catalogue import choose_models, fetch_models, foresee_models
+    from speakup.models.catalogue import choose_models, fetch_models, foresee_models
 
     names = list(choose_models(config).values())
     missing = not all(card.cached for card in foresee_models(config))

@@ -6,16 +6,17 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from speakup import audio, errors
-from speakup.batch import Accounts
-from speakup.cards import ModelCard
-from speakup.catalogue import foresee_models
+from speakup import errors
 from speakup.cli.terminal import Terminal
 from speakup.config import Config
 from speakup.errors import InputError, SpeakupError
-from speakup.formats import PICTURES, OutputFormat
-from speakup.jobs import Job
-from speakup.loudness import resolve_target
+from speakup.folders.plan import Job
+from speakup.folders.run import Accounts
+from speakup.measure.delivery import resolve_target
+from speakup.media import recording
+from speakup.media.formats import PICTURES, OutputFormat, resolve_format
+from speakup.models.cards import ModelCard
+from speakup.models.catalogue import foresee_models
 from speakup.result import duration
 from speakup.spool import spooled_bytes, temporary_folder
 
@@ -76,10 +77,10 @@ def tell_plan(
 def _planned(job: Job, config: Config, accounts: Accounts) -> dict[str, Any]:
     if job.error is not None or job.target is None:
         raise job.error or InputError("there is nothing to do", job.source)
-    info = audio.probe(job.source, config.track)
+    info = recording.probe(job.source, config.track)
     rate = info.sample_rate if config.sample_rate == "keep" else int(config.sample_rate)
     channels = 1 if config.channels == "mono" else info.channels
-    coded = audio.resolve_format(
+    coded = resolve_format(
         job.target,
         format=config.format,
         bit_depth=config.bit_depth,

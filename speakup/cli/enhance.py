@@ -32,8 +32,8 @@ from speakup.errors import ConfigError, SpeakupError
 from speakup.result import Result, duration
 
 if TYPE_CHECKING:
-    from speakup.batch import Summary
-    from speakup.jobs import Job, Plan
+    from speakup.folders.plan import Job, Plan
+    from speakup.folders.run import Summary
 
 
 Output = Annotated[
@@ -129,7 +129,7 @@ def enhance(
     config: Config,
 ) -> int:
     """Clean recordings, restore their top and set their loudness."""
-    from speakup.jobs import Job, Plan, plan_jobs
+    from speakup.folders.plan import Job, Plan, plan_jobs
 
     terminal = Terminal(quiet=quiet, verbose=verbose, progress=not no_progress)
     if raw is not None or PIPE in (*inputs, output):
@@ -165,7 +165,7 @@ def enhance(
     run = _Run(plan, config, terminal, as_json=as_json)
     summary = run(overwrite=overwrite, resume=resume, jobs=jobs)
     if report is not None and summary.failed == 0:
-        from speakup.report import write_report
+        from speakup.judge.page import write_report
 
         job = plan.jobs[0]
         assert job.target is not None
@@ -205,8 +205,8 @@ class _Run:
         self._done = 0
 
     def __call__(self, *, overwrite: bool, resume: bool, jobs: int | None) -> Summary:
-        from speakup.batch import run_jobs
         from speakup.cli.compute import set_up
+        from speakup.folders.run import run_jobs
 
         def say_interrupted() -> None:
             done = f"{self._done} of {len(self._jobs)} files are done"
@@ -319,7 +319,7 @@ def described(result: Result) -> list[str | tuple[str, str]]:
     if result.bandwidth_hz is None:
         facts.append("silence")
     else:
-        restored = any(stage.name == "super-resolve" for stage in result.stages)
+        restored = any(stage.name == "upsample" for stage in result.stages)
         what = "top restored from" if restored else "bandwidth"
         facts.append(f"{what} {result.bandwidth_hz / 1000:.1f} kHz")
     if result.lufs_in is not None and result.lufs_out is not None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from speakup.evaluation import Enhancer, Pair
-    from speakup.scoretable import CaseScores, EvaluationTable
+    from speakup.judge.pairs import Enhancer, Pair
+    from speakup.judge.scores import CaseScores, EvaluationTable
 
 
 @takes_config(*MODEL_FIELDS, *STAGE_FIELDS, *COMPUTE_FIELDS)
@@ -57,7 +57,7 @@ def evaluate(
 ) -> int:
     """Score the chain, at the loudness it gets, on recordings whose clean originals are known."""
     from speakup.cli.compute import set_up
-    from speakup.evaluation import evaluate_pairs, read_pairs
+    from speakup.judge.pairs import evaluate_pairs, read_pairs
 
     terminal = Terminal(progress=not no_progress)
     prepare_models(config, terminal)  # once, and not pair by pair

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from speakup.hold import remove_all
+from speakup.files import remove_all
 
 _PATIENCE_SECONDS = 0.8
 """How long the work may take to unwind: networks cannot be stopped in the middle."""

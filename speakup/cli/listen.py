@@ -12,7 +12,7 @@ from speakup.cli.terminal import Terminal, printable, show
 from speakup.errors import SpeakupError
 
 if TYPE_CHECKING:
-    from speakup.measurements import DeliveryCheck, Measurements
+    from speakup.judge.recording import DeliveryCheck, Measurements
 
 _PAIRS_PER_LINE = 2
 
@@ -30,7 +30,7 @@ def analyze(
     ] = False,
 ) -> int:
     """Measure recordings, and check them against what platforms ask for."""
-    from speakup.measurements import delivery_checks, measure
+    from speakup.judge.recording import delivery_checks, measure
 
     terminal = Terminal()
     failures: list[SpeakupError] = []
@@ -61,7 +61,7 @@ def report(
     ],
 ) -> int:
     """Write one HTML page with players, spectrograms and measurements of before and after."""
-    from speakup.report import write_report
+    from speakup.judge.page import write_report
 
     write_report(before, after, output)
     typer.echo(str(output))

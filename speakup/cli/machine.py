@@ -19,7 +19,7 @@ Json = Annotated[bool, typer.Option("--json", metavar="", help="Give one JSON ob
 
 def doctor(as_json: Json = False) -> int:
     """Check the installation, and say what is wrong and how to mend it."""
-    from speakup.doctor import examine
+    from speakup.machine.doctor import examine
 
     findings = examine()
     healthy = all(finding.status != "wrong" for finding in findings)
@@ -62,8 +62,8 @@ def bench(
 
     Steps are measured in CPU time, one after the other; in the total they work at the same time.
     """
-    from speakup.bench import run_bench
     from speakup.cli.compute import set_up
+    from speakup.machine.bench import run_bench
 
     set_up(config)
     terminal = Terminal()

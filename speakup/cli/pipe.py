@@ -15,7 +15,7 @@ from speakup.errors import ConfigError, InputError, OutputError, SpeakupError
 
 if TYPE_CHECKING:
     from speakup.cli.terminal import Terminal
-    from speakup.pipes import RawFormat
+    from speakup.media.pipes import RawFormat
     from speakup.result import Result
 
 PIPE = "-"
@@ -84,8 +84,8 @@ def run_pipe(
     Raises:
         SpeakupError: as `Pipeline.run`.
     """
-    from speakup import pipes
-    from speakup.hold import Temporary
+    from speakup.files import Temporary
+    from speakup.media import pipes
     from speakup.spool import temporary_folder
 
     layout = None if raw is None else pipes.RawFormat.parse(raw)
@@ -122,7 +122,7 @@ def run_pipe(
 
 
 def _take(path: Path, layout: RawFormat | None) -> None:
-    from speakup import pipes
+    from speakup.media import pipes
 
     if sys.stdin is None:
         raise InputError("is closed", pipes.STDIN, "Send sound into it")

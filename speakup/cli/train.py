@@ -32,7 +32,6 @@ def train(
     ] = None,
 ) -> int:
     """Train a network by its recipe, going on from the run's last checkpoint."""
-    from speakup import dsp
     from speakup.training.recipe import read_recipe
     from speakup.training.trainer import train as run_training
 
@@ -41,7 +40,9 @@ def train(
     if steps is not None:
         plan = dataclasses.replace(plan, optimiser=dataclasses.replace(plan.optimiser, steps=steps))
     folder = run or Path("runs") / plan.name
-    target = dsp.pick_device(device)
+    from speakup.networks.compute import pick_device
+
+    target = pick_device(device)
     terminal.say(f"training {plan.name} on {target}, {plan.optimiser.steps} steps, into {folder}")
 
     def log(entry: TrainingLog) -> None:

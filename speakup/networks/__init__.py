@@ -2,13 +2,13 @@
 
 from torch import nn
 
-from speakup.networks.ap_bwe import APBWE
 from speakup.networks.denoiser import BandMixer
-from speakup.networks.dpdfnet import DPDFNet
 from speakup.networks.hifigan_denoiser import HiFiGANDenoiser
-from speakup.networks.lavasr import LavaSR
-from speakup.networks.metricgan_plus import MetricGANPlus
-from speakup.networks.mp_senet import MPSENet
+from speakup.networks.published.ap_bwe import APBWE
+from speakup.networks.published.dpdfnet import DPDFNet
+from speakup.networks.published.lavasr import LavaSR
+from speakup.networks.published.metricgan_plus import MetricGANPlus
+from speakup.networks.published.mp_senet import MPSENet
 from speakup.networks.upsampler import BandExtender
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {

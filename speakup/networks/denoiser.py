@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from speakup import dsp
+from speakup.networks import spectra
 from speakup.networks.layers import TimeConv
 
 COMPRESSION = 1.0 / 3.0
@@ -124,6 +124,8 @@ class BandMixer(nn.Module):
     Shape: (B, T) -> (B, T), float32.
     """
 
+    sample_rate = 16_000
+
     def __init__(
         self,
         *,
@@ -154,8 +156,8 @@ class BandMixer(nn.Module):
         return (self._reach_frames + 2) * self.hop_length
 
     def forward(self, waveform: Tensor) -> Tensor:
-        padded = dsp.whole_hops(waveform.float(), self.hop_length)
-        spectrum = dsp.stft(padded, self.n_fft, self.hop_length)
+        padded = spectra.whole_hops(waveform.float(), self.hop_length)
+        spectrum = spectra.stft(padded, self.n_fft, self.hop_length)
         compressed = compress(spectrum)
         magnitude = _power(compressed).add(1e-10).sqrt()
         features = torch.cat([magnitude, compressed], dim=-1)[:, :, :-1]
@@ -167,7 +169,7 @@ class BandMixer(nn.Module):
             bands = block(bands)
         with torch.autocast(waveform.device.type, enabled=False):
             planes = functional.pad(self.join(self.norm(bands)), (0, 0, 0, 1))
-        return dsp.istft(expand(self._masked(compressed, planes)), waveform.shape[-1])
+        return spectra.istft(expand(self._masked(compressed, planes)), waveform.shape[-1])
 
     @staticmethod
     def _masked(compressed: Tensor, planes: Tensor) -> Tensor:

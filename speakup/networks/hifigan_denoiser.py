@@ -38,6 +38,7 @@ class HiFiGANDenoiser(nn.Module):
     Reference: Su et al. 2020 (arXiv 2006.05694), section 3.1.
     """
 
+    sample_rate = 16_000
     hop_length = 1
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from speakup import dsp
+from speakup.networks import spectra
 from speakup.networks.layers import FrameBlock
 
 SAMPLE_RATE = 44_100
@@ -65,8 +65,8 @@ class BandExtender(nn.Module):
         return self._context_frames * self.hop_length
 
     def forward(self, waveform: Tensor, cutoff_hz: Tensor) -> Tensor:
-        padded = dsp.whole_hops(waveform.float(), self.hop_length)
-        spectrum = dsp.stft(padded, self.n_fft, self.hop_length)
+        padded = spectra.whole_hops(waveform.float(), self.hop_length)
+        spectrum = spectra.stft(padded, self.n_fft, self.hop_length)
         frequencies = self.get_buffer("frequencies")
         known = (frequencies < cutoff_hz[:, None]).float()[:, None]
         level = (log_magnitude(spectrum).transpose(1, 2) + 4.0) / 4.0
@@ -88,4 +88,4 @@ class BandExtender(nn.Module):
         roll_off = (_ROLL_OFF * cutoff_hz).clamp(max=_WIDEST_ROLL_OFF_HZ)[:, None, None]
         added = (above / roll_off + 1.0).clamp(0.0, 1.0)
         joined = spectrum * kept + top * added
-        return dsp.istft(joined, waveform.shape[-1])
+        return spectra.istft(joined, waveform.shape[-1])

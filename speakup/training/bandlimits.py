@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from speakup import dsp
-from speakup.catalogue import load_model
-from speakup.stages import DENOISER_RATE, SPEECH_LEVEL_DB
+from speakup.models.catalogue import load_model
+from speakup.networks import spectra
+from speakup.networks.contract import SPEECH_LEVEL_DB
+from speakup.networks.resampling import resample
+from speakup.stages.denoise import DENOISER_RATE
 from speakup.training.data import Corpus
 from speakup.training.simulate import (
     DenoiseRecipe,
@@ -75,7 +77,7 @@ class UpsampleSimulator:
         full = torch.stack([self._voice(samples, generator) for _ in range(batch)]).to(device)
         spread = self.recipe.level_spread_db
         wanted = SPEECH_LEVEL_DB + spread * (2.0 * torch.rand(batch, 1, generator=generator) - 1.0)
-        gain = (10.0 ** (wanted / 20.0)).to(device) / dsp.rms(full).clamp_min(1e-3)
+        gain = (10.0 ** (wanted / 20.0)).to(device) / spectra.rms(full).clamp_min(1e-3)
         full = full * gain
         cutoffs = torch.tensor([self._cutoff(generator) for _ in range(batch)])
         width = torch.empty(batch).uniform_(*self.recipe.edge_width, generator=generator)
@@ -104,12 +106,12 @@ class UpsampleSimulator:
         rows = []
         for voice in full:
             if self.denoiser is not None and chance(self.recipe.restored, generator):
-                low = dsp.resample(voice[None], self.sample_rate, DENOISER_RATE)
+                low = resample(voice[None], self.sample_rate, DENOISER_RATE)
                 noisy, _ = self.damage.degrade(low, generator)
                 denoiser = self.denoiser.to(voice.device)
                 with torch.autocast(voice.device.type, torch.bfloat16):
                     clean = denoiser(noisy).float()
-                both = dsp.resample(torch.cat([low, clean]), DENOISER_RATE, self.sample_rate)
+                both = resample(torch.cat([low, clean]), DENOISER_RATE, self.sample_rate)
                 before, after = both[:, : len(voice)]
                 voice = voice - before + after
             rows.append(voice)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from speakup.catalogue import load_model
 from speakup.errors import ModelError
+from speakup.models.catalogue import load_model
 
 
 def start_from(generator: nn.Module, sources: str | tuple[str, ...]) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import safetensors.torch
 
-from speakup.cards import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, ModelCard
-from speakup.catalogue import load_model
 from speakup.errors import ConfigError, OutputError
+from speakup.models.cards import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, ModelCard
+from speakup.models.catalogue import load_model
 from speakup.training.checkpoint import read_checkpoint
 
 _MARK = "<!-- Written by speakup export, which keeps a card without this line. -->"

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from speakup import dsp
 from speakup.errors import ConfigError
+from speakup.networks import spectra
 
 SAMPLE_RATE = 16_000
 _STOI_BANDS = 15
@@ -72,7 +72,7 @@ def intelligibility_loss(estimate: Tensor, reference: Tensor) -> Tensor:
     n_fft = 512
     bands = _third_octaves(n_fft).to(estimate)
     powers = [
-        dsp.stft(signal, n_fft, n_fft // 2, root_window=False).abs().square()
+        spectra.stft(signal, n_fft, n_fft // 2, root_window=False).abs().square()
         for signal in (estimate, reference)
     ]
     envelopes = [torch.einsum("kf,bfn->bkn", bands, power).add(1e-7).sqrt() for power in powers]

@@ -16,8 +16,8 @@ import soxr
 import torch
 from torch import Tensor
 
-from speakup import dsp
-from speakup.stages import SPEECH_LEVEL_DB
+from speakup.networks import spectra
+from speakup.networks.contract import SPEECH_LEVEL_DB
 from speakup.training.data import Corpus
 from speakup.training.rooms import simulate_room, vary_room
 
@@ -98,7 +98,7 @@ class DenoiseSimulator:
             degraded, clean = torch.where(keep, driven, degraded), torch.where(keep, dry, clean)
         spread = recipe.level_spread_db
         wanted = SPEECH_LEVEL_DB + spread * (2.0 * torch.rand(batch, 1, generator=generator) - 1.0)
-        gain = (10.0 ** (wanted / 20.0)).to(device) / dsp.rms(degraded).clamp_min(1e-4)
+        gain = (10.0 ** (wanted / 20.0)).to(device) / spectra.rms(degraded).clamp_min(1e-4)
         return degraded * gain, clean * gain
 
     def degrade(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -115,7 +115,7 @@ class DenoiseSimulator:
             wanted = int(samples * between(7 / 8, 8 / 7, generator))
         clean = self.speech.draw(wanted, generator)
         for _ in range(4):
-            if float(dsp.rms(clean)) > _AUDIBLE_RMS:
+            if float(spectra.rms(clean)) > _AUDIBLE_RMS:
                 break
             clean = self.speech.draw(wanted, generator)
         if wanted != samples:
@@ -141,7 +141,7 @@ class DenoiseSimulator:
             if music_too and self.music.sources:
                 music = self.music.draw(len(voice), generator).to(voice)
                 below_db = between(*self.recipe.music_below_db, generator)
-                music = music * (dsp.rms(voice) / dsp.rms(music).clamp_min(1e-4))
+                music = music * (spectra.rms(voice) / spectra.rms(music).clamp_min(1e-4))
                 if chance(self.recipe.music_alone, generator):
                     voice = music
                 else:
@@ -163,7 +163,7 @@ class DenoiseSimulator:
             responses.append(response)
             directs.append(direct)
         wet, dry = convolve(clean, responses), convolve(clean, directs)
-        level = dsp.rms(clean) / dsp.rms(dry).clamp_min(1e-6)
+        level = spectra.rms(clean) / spectra.rms(dry).clamp_min(1e-6)
         return wet * level, dry * level
 
     def _noise(self, speech: Tensor, generator: torch.Generator) -> Tensor:
@@ -181,8 +181,8 @@ class DenoiseSimulator:
         noise = torch.stack(rows).to(speech)
         low, high = self.recipe.snr_db
         snr = low + (high - low) * torch.rand(len(speech), 1, generator=generator).to(speech)
-        level = dsp.rms(noise)
-        gain = dsp.rms(speech) / level.clamp_min(1e-6) * 10.0 ** (-snr / 20.0)
+        level = spectra.rms(noise)
+        gain = spectra.rms(speech) / level.clamp_min(1e-6) * 10.0 ** (-snr / 20.0)
         return torch.where(level > 1e-6, noise * gain, torch.zeros_like(noise))
 
     def _one_noise(self, samples: int, generator: torch.Generator) -> Tensor:
@@ -194,7 +194,7 @@ class DenoiseSimulator:
             noise = coloured(stretched(noise, samples), self.sample_rate, generator)
         else:
             noise = self.noise.draw(samples, generator)
-        return noise / dsp.rms(noise).clamp_min(1e-4)
+        return noise / spectra.rms(noise).clamp_min(1e-4)
 
     def _microphone(self, signal: Tensor, generator: torch.Generator) -> Tensor:
         """Colour and band-limit in one multiplication per signal in the frequency domain."""
@@ -338,7 +338,7 @@ def synthetic_noise(samples: int, sample_rate: int, generator: torch.Generator) 
         slope = between(-1.2, 0.3, generator)
         ramp = torch.arange(1, len(spectrum) + 1).float()
         hiss = torch.fft.irfft(spectrum * ramp**slope, samples)
-        noise = hiss / dsp.rms(hiss)
+        noise = hiss / spectra.rms(hiss)
     if not bool(noise.any()) or chance(0.4, generator):
         base = 50.0 if chance(0.5, generator) else 60.0
         time = torch.arange(samples) / sample_rate
@@ -363,7 +363,7 @@ def random_equaliser(frequencies: Tensor, generator: torch.Generator) -> Tensor:
 
 def _as_loud(changed: Tensor, original: Tensor) -> Tensor:
     """Undo a change's effect on the level, which no network could guess."""
-    return changed * (dsp.rms(original) / dsp.rms(changed).clamp_min(1e-6))
+    return changed * (spectra.rms(original) / spectra.rms(changed).clamp_min(1e-6))
 
 
 def chance(probability: float, generator: torch.Generator) -> bool:

@@ -16,22 +16,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speakup import dsp
 from speakup.errors import ConfigError
 from speakup.networks import ARCHITECTURES
-from speakup.networks.discriminators import Discriminators
-from speakup.networks.losses import (
+from speakup.networks.compute import pick_device
+from speakup.stages.denoise import DENOISER_RATE
+from speakup.training import perception
+from speakup.training.bandlimits import ROOM_AND_NOISE, UpsampleRecipe, UpsampleSimulator
+from speakup.training.checkpoint import load_part, read_checkpoint, start_from
+from speakup.training.data import Corpus
+from speakup.training.discriminators import Discriminators
+from speakup.training.losses import (
     adversarial_loss,
     discriminator_loss,
     feature_loss,
     scale_invariant_distortion,
     spectral_losses,
 )
-from speakup.stages import DENOISER_RATE
-from speakup.training import perception
-from speakup.training.bandlimits import ROOM_AND_NOISE, UpsampleRecipe, UpsampleSimulator
-from speakup.training.checkpoint import load_part, read_checkpoint, start_from
-from speakup.training.data import Corpus
 from speakup.training.recipe import AdversaryRecipe, OptimiserRecipe, Recipe, build
 from speakup.training.simulate import DenoiseRecipe, DenoiseSimulator
 
@@ -103,7 +103,7 @@ def train(
         ModelError: what to resume or to start from cannot be read or belongs to another recipe.
     """
     _check_losses(recipe)
-    target = dsp.pick_device(device)
+    target = pick_device(device)
     torch.manual_seed(recipe.optimiser.seed)
     state = _build_state(recipe, target)
     simulator = build_simulator(recipe, data_root, run_folder.parent / "cache")

@@ -1,0 +1,1 @@
+"""What sound is like, alone or against a reference, for people and for tables."""

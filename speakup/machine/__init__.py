@@ -1,0 +1,1 @@
+"""This machine: what is wrong with the installation, and how fast it is."""

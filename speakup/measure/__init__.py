@@ -1,0 +1,1 @@
+"""Meters for streams, in NumPy; never torch."""

@@ -1,0 +1,1 @@
+"""Recordings in and out: containers, codecs, videos and pipes; never torch."""

@@ -1,0 +1,181 @@
+"""Where encoders write: a file that appears under its name only when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import soundfile
+
+from speakup.errors import OutputError
+from speakup.files import Temporary
+
+
+class Sink:
+    """An open file that keeps its first error instead of raising it.
+
+    Encoders write from inside C callbacks, out of which an exception (a full disk, Ctrl-C)
+    would be lost.
+
+    Attributes:
+        error: What went wrong first; None while all is well.
+        folder: Where the file lies.
+    """
+
+    def __init__(self, raw: io.FileIO, folder: Path) -> None:
+        self.error: BaseException | None = None
+        self.folder = folder
+        self._raw = raw
+        self._discarded = False
+
+    def write(self, data: bytes) -> int:
+        """Write all of the data, or note the error and pretend to."""
+        try:
+            rest = memoryview(data)
+            while len(rest) and self.error is None and not self._discarded:
+                rest = rest[self._raw.write(rest) :]
+        except BaseException as error:
+            self.error = self.error or error
+        return len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to `size` bytes."""
+        return self._raw.read(size) or b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a position; return it."""
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Give the position."""
+        return self._raw.tell()
+
+    def discard(self) -> None:
+        """Write nothing more."""
+        self._discarded = True
+
+    def release(self, *, sync: bool) -> None:
+        """Close the file, written through to the disk if so wished."""
+        try:
+            if sync:
+                os.fsync(self._raw.fileno())
+        finally:
+            self._raw.close()
+
+
+class OutputFile:
+    """A hidden file in the output's folder, renamed into place by `finish`.
+
+    Args:
+        path: Where the file is to appear; what is there is replaced.
+        when_whole: Called with the file's size and times when it is whole and about to appear;
+            what this raises keeps it from appearing.
+    """
+
+    def __init__(
+        self, path: Path, when_whole: Callable[[os.stat_result], None] | None = None
+    ) -> None:
+        self.path = self._place = path
+        self._when_whole = when_whole
+        self._temporary: Temporary | None = None
+        self._sink: Sink | None = None
+
+    def open(self) -> Sink:
+        """Make the hidden file, open for reading and writing.
+
+        Raises:
+            OutputError: it cannot be made, or what has the name is no ordinary file.
+        """
+        # Through a link to what it points at, as any program that writes to the name would.
+        self._place = Path(os.path.realpath(self.path))
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                self._check_replaceable(self._place.stat().st_mode)
+            self._temporary = Temporary(self._place)
+        except OSError as error:
+            raise output_error(error, self.path) from error
+        self._sink = Sink(io.FileIO(self._temporary.open(), "r+b"), self._place.parent)
+        return self._sink
+
+    def _check_replaceable(self, mode: int) -> None:
+        if not stat.S_ISREG(mode):
+            kind = "is a folder" if stat.S_ISDIR(mode) else "is not an ordinary file"
+            raise OutputError(kind, self.path, "Name a file to write to")
+
+    def guarded(self, action: Callable[[], object], what: str) -> None:
+        """Run an action that writes; whatever goes wrong in it leaves as OutputError.
+
+        Args:
+            action: Called without arguments.
+            what: What does the writing, such as "the flac encoder".
+        """
+        assert self._sink is not None
+        failure: Exception | None = None
+        try:
+            action()
+        except (av.FFmpegError, soundfile.SoundFileError, OSError, ValueError) as error:
+            failure = error
+        # The cause, where the encoder failed because the disk did.
+        trouble = self._sink.error or failure
+        if trouble is None:
+            return
+        if isinstance(trouble, OSError):
+            raise output_error(trouble, self.path) from trouble
+        if trouble is failure:
+            raise OutputError(f"{what} failed ({trouble})", self.path) from trouble
+        raise trouble
+
+    def finish(self) -> None:
+        """Write the file through to the disk and give it its name.
+
+        Raises:
+            OutputError: the disk is full, or the like.
+        """
+        assert self._sink is not None and self._temporary is not None
+        try:
+            self._sink.release(sync=True)
+            if self._when_whole is not None:
+                self._when_whole(self._temporary.path.stat())
+            self._temporary.move(self._place)
+        except OSError as error:
+            raise output_error(error, self.path) from error
+        self._sink = self._temporary = None
+
+    def discard(self) -> None:
+        """Write nothing more; done before the encoders are let go of."""
+        if self._sink is not None:
+            self._sink.discard()
+
+    def remove(self) -> None:
+        """Remove the hidden file, unless it is in place."""
+        if self._sink is not None:
+            with contextlib.suppress(OSError):
+                self._sink.release(sync=False)
+        if self._temporary is not None:
+            self._temporary.remove()
+        self._sink = self._temporary = None
+
+
+_REASONS = {
+    errno.ENOENT: ("the folder does not exist", "Create it, or write elsewhere"),
+    errno.ENOTDIR: ("what should be its folder is a file", "Write elsewhere"),
+    errno.ENOSPC: ("the disk is full", "Free some space, or write elsewhere"),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space, or write elsewhere"),
+    errno.EACCES: ("no permission to write there", "Write elsewhere"),
+    errno.EPERM: ("no permission to write there", "Write elsewhere"),
+    errno.EROFS: ("the disk is read-only", "Write elsewhere"),
+    errno.EFBIG: ("the file is too big for this disk", "Choose flac, or write elsewhere"),
+}
+
+
+def output_error(error: OSError, path: Path | str) -> OutputError:
+    """Say for a person why something cannot be written."""
+    unnamed = (f"cannot be written: {error.strerror or error}", None)
+    problem, remedy = _REASONS.get(error.errno or 0, unnamed)
+    return OutputError(problem, path, remedy)

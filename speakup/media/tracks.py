@@ -1,0 +1,108 @@
+"""Which tracks an output has, how each is coded, and what writes them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from speakup.config import Config
+from speakup.errors import InputError
+from speakup.media import recording
+from speakup.media.formats import PICTURES, OutputFormat, resolve_format
+from speakup.media.muxer import Track
+from speakup.media.recording import AudioInfo
+from speakup.media.video import VideoWriter
+from speakup.media.write import AudioWriter
+
+
+@dataclass(frozen=True)
+class PlannedTrack:
+    """One audio track to enhance.
+
+    Attributes:
+        info: What it is like in the source.
+        number: Which of the source's, from 1; None for the main one.
+        channels: How many the output has.
+        output_format: How the output is coded.
+    """
+
+    info: AudioInfo
+    number: int | None
+    channels: int
+    output_format: OutputFormat
+
+
+def plan_tracks(
+    source: Path, target: Path, config: Config, notes: list[str]
+) -> tuple[PlannedTrack, ...]:
+    """Choose the tracks of an output: all of a video's, or the one that the configuration names.
+
+    A sound file has one, the main one where none is named. Further tracks of a video that
+    cannot be decoded, as there are in telephones' recordings, are left out.
+
+    Args:
+        source: What is enhanced.
+        target: What is written; its extension decides the format unless the configuration does.
+        config: What to do.
+        notes: Takes a line for each track that is left out.
+
+    Raises:
+        InputError: the source, or the track named, cannot be read.
+        ConfigError: the settings do not fit the recording or the target's format.
+    """
+    main = recording.probe(source, config.track)
+    planned = [_planned(main, config.track, target, config)]
+    if config.track is not None or main.tracks < 2:
+        return tuple(planned)
+    if planned[0].output_format.name not in PICTURES:
+        return tuple(planned)
+    found = []
+    for number in range(1, main.tracks + 1):
+        try:
+            info = recording.probe(source, number)
+        except InputError:
+            notes.append(f"left out: audio track {number}, which cannot be decoded")
+            continue
+        found.append(_planned(info, number, target, config))
+    return tuple(found)
+
+
+def _planned(info: AudioInfo, number: int | None, target: Path, config: Config) -> PlannedTrack:
+    channels = 1 if config.channels == "mono" else info.channels
+    wanted = config.sample_rate
+    output_format = resolve_format(
+        target,
+        format=config.format,
+        bit_depth=config.bit_depth,
+        bitrate=config.bitrate,
+        sample_rate=info.sample_rate if wanted == "keep" else int(wanted),
+        channels=channels,
+    )
+    return PlannedTrack(info, number, channels, output_format)
+
+
+def open_writer(
+    source: Path,
+    target: Path,
+    tracks: Sequence[PlannedTrack],
+    when_whole: Callable[[os.stat_result], None] | None,
+) -> AudioWriter | VideoWriter:
+    """Give what writes the tracks: a sound file, or the source's pictures with new sound."""
+    main = tracks[0]
+    if main.output_format.name in PICTURES:
+        made = [
+            Track(track.number or 1, track.channels, track.output_format, track.info.start)
+            for track in tracks
+        ]
+        return VideoWriter(target, source, made, when_whole=when_whole)
+    return AudioWriter(
+        target,
+        main.output_format.sample_rate,
+        main.channels,
+        main.output_format,
+        tags=main.info.tags,
+        cover=main.info.cover,
+        when_whole=when_whole,
+    )

@@ -1,0 +1,1 @@
+"""Networks that others published, under the names that their weights have."""

@@ -1,0 +1,111 @@
+"""Stages that run a network: on overlapping chunks of a stream, at the working rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from speakup.blocks import Block, db_to_gain
+from speakup.config import WORKING_RATE
+from speakup.networks.chunks import ChunkedModel
+from speakup.networks.compute import SharedNetwork
+from speakup.networks.contract import SPEECH_LEVEL_DB
+from speakup.stages.base import Stage
+
+_CHUNK_SECONDS = 10.0
+_MAX_LEVELLING_DB = 40.0
+_SILENCE_REACH = 441
+
+
+class NeuralStage(Stage):
+    """Run a function of whole signals on a stream at the working rate, in overlapping chunks.
+
+    Args:
+        name: What reports call it.
+        model: The model's name.
+        revision: The model's revision.
+        function: Maps (B, T) to (B, T) at 44.1 kHz, both on the network's device.
+        network: What the function runs.
+        channels: C.
+        context: Samples the function depends on, on either side.
+        grid: Samples between the function's frames.
+    """
+
+    input_rate = output_rate = WORKING_RATE
+
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        revision: str,
+        function: Callable[[Tensor], Tensor],
+        network: SharedNetwork,
+        *,
+        channels: int,
+        context: int,
+        grid: int,
+    ) -> None:
+        self.name, self.model, self.revision = name, model, revision
+        self.warnings: list[str] = []
+        self._function, self._network = function, network
+        self._chunks = ChunkedModel(
+            self._compute,
+            channels=channels,
+            chunk=int(_CHUNK_SECONDS * WORKING_RATE),
+            context=context,
+            grid=grid,
+            ahead=network.ahead,
+        )
+        self.latency = self._chunks.latency
+
+    def push(self, block: Block) -> Block:
+        return self._chunks.push(block)
+
+    def flush(self) -> Iterator[Block]:
+        yield self._chunks.flush()
+        if self._chunks.fallbacks:
+            self.warnings.append(
+                f"{self.name}: {self._chunks.fallbacks} chunks of about {_CHUNK_SECONDS:g} s came "
+                "out of the model as no numbers and were left as they were"
+            )
+        if self._network.moved:
+            self.warnings.append(
+                f"{self.name}: the device's memory was too small even for one chunk of "
+                f"{_CHUNK_SECONDS:g} s, so the CPU went on, more slowly"
+            )
+
+    def close(self) -> None:
+        """End the threads that compute chunks ahead."""
+        self._chunks.close()
+
+    def _compute(self, chunk: Tensor) -> Tensor:
+        try:
+            return _silence_kept(self._function(chunk.to(self._network.device)), chunk)
+        except torch.OutOfMemoryError:  # beside the network, which looks after itself
+            if self._network.moved:
+                raise
+        self._network.use_cpu()
+        return _silence_kept(self._function(chunk.to(self._network.device)), chunk)
+
+
+def levelling_gain(lufs: float) -> float:
+    """Give the factor that brings a recording near the level at which networks were trained."""
+    gain_db = SPEECH_LEVEL_DB - lufs if np.isfinite(lufs) else 0.0
+    return db_to_gain(float(np.clip(gain_db, -_MAX_LEVELLING_DB, _MAX_LEVELLING_DB)))
+
+
+def _silence_kept(result: Tensor, chunk: Tensor) -> Tensor:
+    """Silence the result where the chunk is digital silence for 10 ms on either side."""
+    batch, samples = chunk.shape
+    reach = _SILENCE_REACH
+    frames = functional.pad(chunk, (0, -samples % reach)).view(batch, -1, reach)
+    if bool(frames.any(-1).all()):
+        return result
+    count = functional.pad((chunk != 0.0).cumsum(-1), (1, 0))
+    place = torch.arange(samples)
+    after, before = (place + reach + 1).clamp(max=samples), (place - reach).clamp(min=0)
+    return result.cpu() * (count[:, after] > count[:, before])

@@ -1,0 +1,195 @@
+"""Models by name, by folder and from the Hub, and what is said of those that cannot be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from nets import SMALL_MIXER, save_model, small_extender, small_mixer
+
+from speakup.errors import ModelError
+from speakup.models import catalogue
+from speakup.models.cards import read_card
+from speakup.models.catalogue import bundled_models, load_model, resolve
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save_model(tmp_path / "a-model", small_mixer())
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put two small models where the bundled ones lie."""
+    folder = tmp_path / "bundled"
+    save_model(folder / "one", small_mixer())
+    save_model(folder / "two", small_extender(), licence="MIT")
+    (folder / "no-model").mkdir()
+    monkeypatch.setattr(catalogue, "bundled_folder", lambda: folder)
+    return folder
+
+
+def test_bundled_models_are_listed_by_name(bundle: Path) -> None:
+    one, two = bundled_models()
+    assert (one.name, one.task, one.architecture) == ("one", "denoise", "band-mixer")
+    assert (two.name, two.task, two.architecture) == ("two", "upsample", "band-extender")
+    assert (one.sample_rate, two.sample_rate) == (16_000, 44_100)
+    assert (one.licence, two.licence) == ("CC0-1.0", "MIT")
+    assert one.folder == bundle / "one"
+    assert one.hyperparameters == SMALL_MIXER
+    assert one.parameters == sum(weight.numel() for weight in small_mixer().parameters())
+    assert one.bytes == (bundle / "one" / "model.safetensors").stat().st_size
+
+
+def test_bundled_models_are_had_by_name(bundle: Path) -> None:
+    assert resolve("one") == bundle / "one"
+    with pytest.raises(ModelError, match="three: no such model. Bundled: one, two"):
+        resolve("three")
+
+
+def test_what_this_package_bundles_is_whole() -> None:
+    for card in bundled_models():
+        assert card.name == card.folder.name
+        model = load_model(card.name)
+        assert model.card == card
+        assert card.licence != "unstated" and card.description
+        samples = torch.zeros(1, 2_000)
+        extra = [] if card.task == "denoise" else [torch.tensor([8_000.0])]
+        assert torch.isfinite(model.network(samples, *extra)).all()
+
+
+def test_a_model_is_had_by_its_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve(str(model)) == model
+    monkeypatch.setenv("HOME", str(model.parent))
+    assert resolve("~/a-model") == model
+    monkeypatch.chdir(model.parent)
+    assert resolve("a-model") == Path("a-model")
+
+
+def test_a_loaded_model_is_what_was_saved(model: Path) -> None:
+    found = load_model(str(model))
+    assert found.card == read_card(model)
+    assert found.revision == found.card.revision
+    assert not found.network.training
+    assert not any(weight.requires_grad for weight in found.network.parameters())
+    assert {weight.dtype for weight in found.network.parameters()} == {torch.float32}
+    waveform = 0.1 * torch.randn(1, 4_000, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = small_mixer().half().float()(waveform)
+        assert torch.equal(found.network(waveform), expected)
+
+
+def test_the_revision_is_that_of_the_weights(tmp_path: Path) -> None:
+    one = read_card(save_model(tmp_path / "1", small_mixer(1)))
+    same = read_card(save_model(tmp_path / "2", small_mixer(1), description="Another"))
+    other = read_card(save_model(tmp_path / "3", small_mixer(2)))
+    assert one.revision == same.revision != other.revision
+    assert one.revision.startswith("sha256:") and len(one.revision) == 7 + 12
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    assert read_card(save_model(tmp_path / commit, small_mixer(1))).revision == commit
+
+
+def refused(name: str | Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        load_model(str(name))
+    assert caught.value.exit_code == 5
+    assert "\n" not in str(caught.value)
+    assert str(name) in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["nothing", "", "no/where", "~nobody-here/model", "x" * 5_000])
+def test_models_that_are_not_there_are_said_so(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(name)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_folder_that_lacks_a_file_is_said_so(model: Path, name: str) -> None:
+    (model / name).unlink()
+    assert f"the folder has no {name}" in refused(model)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no usable model folder"),
+        ("{", "no usable model folder"),
+        ("\xff", "no usable model folder"),
+        ("[]", "holds no object"),
+        ("3", "holds no object"),
+        ("null", "holds no object"),
+        ("{}", "lacks name, task, architecture, sample_rate, hyperparameters"),
+    ],
+)
+def test_a_broken_config_is_said_so(model: Path, text: str, said: str) -> None:
+    (model / "config.json").write_text(text, encoding="latin-1")
+    assert said in refused(model)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": 3}, "has the name 3"),
+        ({"architecture": ["band-mixer"]}, "has the architecture"),
+        ({"architecture": "transformer"}, "knows band-mixer, band-extender"),
+        ({"sample_rate": "16k"}, "has the sample_rate '16k'"),
+        ({"hyperparameters": [1]}, "has the hyperparameters"),
+        ({"hyperparameters": {}}, "make no network"),
+        ({"hyperparameters": SMALL_MIXER | {"depth": 3}}, "make no network"),
+        ({"hyperparameters": SMALL_MIXER | {"features": -1}}, "make no network"),
+        ({"hyperparameters": SMALL_MIXER | {"features": 0}}, "make no network"),
+        ({"hyperparameters": SMALL_MIXER | {"groups": [[16]]}}, "make no network"),
+        ({"hyperparameters": SMALL_MIXER | {"groups": None}}, "make no network"),
+        ({"hyperparameters": SMALL_MIXER | {"n_fft": 0}}, "make no network"),
+        ({"hyperparameters": SMALL_MIXER | {"features": 12}}, "do not match the architecture"),
+        ({"hyperparameters": SMALL_MIXER | {"dilations": [1]}}, "do not match the architecture"),
+        ({"architecture": "band-extender", "hyperparameters": {}}, "do not match"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_config_that_fits_nothing_is_said_so(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    assert said in refused(save_model(tmp_path / "a-model", small_mixer(), **changes))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not weights", b"\xff" * 100, b'\x08\0\0\0\0\0\0\0{"a":1}']
+)
+def test_broken_weights_are_said_so(model: Path, content: bytes) -> None:
+    (model / "model.safetensors").write_bytes(content)
+    assert "no usable model folder" in refused(model)
+
+
+def test_truncated_weights_are_said_so(model: Path) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "no usable model folder" in refused(model)
+
+
+@pytest.mark.parametrize("how", ["missing", "extra", "shape"])
+def test_weights_that_do_not_fit_key_by_key_are_said_so(model: Path, how: str) -> None:
+    weights = safetensors.torch.load_file(model / "model.safetensors")
+    key = "norm.weight"
+    if how == "missing":
+        del weights[key]
+    elif how == "extra":
+        weights["norm.more"] = torch.zeros(3)
+    else:
+        weights[key] = torch.zeros(3)
+    safetensors.torch.save_file(weights, model / "model.safetensors")
+    said = refused(model)
+    assert "do not match the architecture" in said and "norm." in said
+
+
+@pytest.mark.parametrize(
+    "address", ["hf://", "hf://org", "hf://org/a/b", "hf://org/repo@", "hf://o rg/repo"]
+)
+def test_what_is_no_address_on_the_hub_is_said_so(address: str) -> None:
+    assert "is no Hub address" in refused(address)
