@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speakup import audio, metrics
+from speakup import audio
 from speakup.errors import InputError, SpeakupError
 from speakup.scoretable import CaseScores, EvaluationTable, Scores
 
@@ -115,7 +115,7 @@ def score(
         ConfigError: another package of the extra `eval` is not installed.
         ModelError: Resemblyzer's weights are damaged.
     """
-    from speakup import speaker  # which imports torch: not before there is something to score
+    from speakup import metrics, speaker  # heavy: not before there is something to score
 
     est, ref = metrics.mono(estimate), metrics.mono(reference)
     speech_rate = metrics.SPEECH_RATE
@@ -222,6 +222,8 @@ def _score_task(task: _Task) -> CaseScores:
 
 def _words_said(pair: Pair, reference: NDArray[np.float32], sample_rate: int) -> list[str]:
     if pair.transcript is None:
+        from speakup import metrics
+
         return metrics.recognise(reference, sample_rate)
     return re.findall(r"[\w']+", pair.transcript.lower())
 

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from scipy.signal import sosfilt
 
 from speakup.meter import HOPS_PER_SECOND, HopWindows, channel_weights, k_weighting
 from speakup.spool import Spool
@@ -91,6 +90,8 @@ class LimitedLoudness:
 
     def _measured(self, blocks: Iterable[Float32], threshold: float) -> Iterator[Float32]:
         """Yield (peak, weighted energy, energy) of the steps, `(3, N)`, frame by frame."""
+        from scipy.signal import sosfilt  # it takes half a second to load
+
         step, weights = self._peaks.step, channel_weights(self._channels)
         sections = k_weighting(self._sample_rate)
         state = np.zeros((len(sections), self._channels, 2))

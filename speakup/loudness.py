@@ -11,8 +11,6 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from scipy.optimize import brentq
-
 from speakup.errors import ConfigError
 from speakup.limited import LimitedLoudness
 from speakup.meter import MOMENTARY_SECONDS, LoudnessMeter
@@ -172,6 +170,8 @@ def settle_gain(
             return plan
         missing = missing_db(_MAX_CORRECTION_DB)
         if missing < 0.0:
+            from scipy.optimize import brentq  # it takes half a second to load
+
             added = brentq(missing_db, 0.0, _MAX_CORRECTION_DB, xtol=_CLOSE_DB)
             return GainPlan(plan.gain_db + added, plan.warnings)
     warnings = list(plan.warnings)

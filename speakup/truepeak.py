@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter1d
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -186,6 +185,8 @@ class GainCurve:
         return level
 
     def _held(self, wanted: Float64) -> Float64:
+        from scipy.ndimage import maximum_filter1d  # it takes a while to load
+
         history = np.concatenate([self._wanted, wanted])
         self._wanted = history[len(wanted) :]
         width = len(self._wanted) + 1

@@ -30,12 +30,15 @@ def analyze(
     ] = False,
 ) -> int:
     """Measure recordings, and check them against what platforms ask for."""
-    from speakup.measurements import delivery_checks, measure
+    from speakup import audio
 
     terminal = Terminal()
     failures: list[SpeakupError] = []
     for path in inputs:
         try:
+            audio.probe(path)  # What cannot be read is said before the meters load.
+            from speakup.measurements import delivery_checks, measure
+
             measured = measure(path, dnsmos=dnsmos)
         except SpeakupError as error:
             failures.append(error)
@@ -61,6 +64,10 @@ def report(
     ],
 ) -> int:
     """Write one HTML page with players, spectrograms and measurements of before and after."""
+    from speakup import audio
+
+    for path in (before, after):
+        audio.probe(path)  # What cannot be read is said before the meters load.
     from speakup.report import write_report
 
     write_report(before, after, output)

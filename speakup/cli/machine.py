@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from speakup.cli.options import COMPUTE_FIELDS, MODEL_FIELDS, takes_config
-from speakup.cli.terminal import Terminal, show, times
+from speakup.cli.terminal import LOADING, Terminal, show, times
 from speakup.config import Config
 from speakup.result import duration
 
@@ -62,11 +62,17 @@ def bench(
 
     Steps are measured in CPU time, one after the other; in the total they work at the same time.
     """
-    from speakup.bench import run_bench
     from speakup.cli.compute import set_up
 
-    set_up(config)
     terminal = Terminal()
+    if inputs is not None:
+        from speakup import audio
+
+        audio.probe(inputs)  # What cannot be read is said before anything heavy loads.
+    with terminal.busy(LOADING):
+        set_up(config)
+        from speakup.bench import run_bench
+
     terminal.say("measuring ...")
     found = run_bench(config, inputs, seconds=seconds)
     if as_json:
