@@ -8,8 +8,6 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from pyloudnorm.iirfilter import IIRfilter
-from scipy.signal import sosfilt
 
 from speakup.blocks import Float32, Float64, Reframer, checked_block
 from speakup.measure.true_peak import Oversampler, annex_factor
@@ -136,6 +134,8 @@ class LoudnessMeter:
         hops = piece.shape[1] * HOPS_PER_SECOND // self.sample_rate
         if hops == 0:
             return
+        from scipy.signal import sosfilt  # it takes half a second to load
+
         edges = np.arange(hops + 1) * self.sample_rate // HOPS_PER_SECOND
         lengths = np.diff(edges)
         weighted, self._filter_state = sosfilt(self._sos, wide, axis=-1, zi=self._filter_state)
@@ -237,6 +237,8 @@ def k_weighting(sample_rate: int) -> Float64:
     The parameters are those of pyloudnorm's filter class "DeMan", which at 48 kHz reproduces
     the tables; its default class reads 0.04 LU low.
     """
+    from pyloudnorm.iirfilter import IIRfilter  # with scipy, which takes half a second to load
+
     shelf = IIRfilter(
         3.99984385397, 0.7071752369554193, 1681.9744509555319, sample_rate, "high_shelf_DeMan"
     )

@@ -8,8 +8,6 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d
-from scipy.signal import sosfilt
 
 from speakup.blocks import Float32, Float64, Reframer, checked_block, db_to_gain, power_to_db
 from speakup.measure.loudness import HOPS_PER_SECOND, HopWindows, channel_weights, k_weighting
@@ -142,6 +140,8 @@ class GainCurve:
         return level
 
     def _held(self, wanted: Float64) -> Float64:
+        from scipy.ndimage import maximum_filter1d  # it takes a while to load
+
         history = np.concatenate([self._wanted, wanted])
         self._wanted = history[len(wanted) :]
         width = len(self._wanted) + 1
@@ -234,6 +234,8 @@ class LimitedLoudness:
 
     def _measured(self, blocks: Iterable[Float32], threshold: float) -> Iterator[Float32]:
         """Yield (peak, weighted energy, energy) of the steps, `(3, N)`, frame by frame."""
+        from scipy.signal import sosfilt  # it takes half a second to load
+
         step, weights = self._peaks.step, channel_weights(self._channels)
         sections = k_weighting(self._sample_rate)
         state = np.zeros((len(sections), self._channels, 2))

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 
 from speakup.blocks import Block, Float32, db_to_gain
 from speakup.measure.delivery import DeliveryTarget
@@ -167,6 +166,8 @@ def settle_gain(
             return plan
         missing = missing_db(_MAX_CORRECTION_DB)
         if missing < 0.0:
+            from scipy.optimize import brentq  # it takes half a second to load
+
             added = brentq(missing_db, 0.0, _MAX_CORRECTION_DB, xtol=_CLOSE_DB)
             return GainPlan(plan.gain_db + added, plan.warnings)
     warnings = list(plan.warnings)
