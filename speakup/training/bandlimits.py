@@ -69,9 +69,10 @@ class UpsampleSimulator:
         self.denoiser = load_model(recipe.denoiser).network if recipe.restored > 0.0 else None
 
     def draw(
-        self, batch: int, samples: int, generator: torch.Generator, device: torch.device
+        self, batch: int, samples: int, seed: int, device: torch.device
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Draw a batch: band-limited (B, T), full-band (B, T) and cutoff in Hz (B,)."""
+        generator = torch.Generator().manual_seed(seed)
         full = torch.stack([self._voice(samples, generator) for _ in range(batch)]).to(device)
         spread = self.recipe.level_spread_db
         wanted = SPEECH_LEVEL_DB + spread * (2.0 * torch.rand(batch, 1, generator=generator) - 1.0)
