@@ -9,11 +9,13 @@ from speakup.networks.hifigan_denoiser import HiFiGANDenoiser
 from speakup.networks.lavasr import LavaSR
 from speakup.networks.metricgan_plus import MetricGANPlus
 from speakup.networks.mp_senet import MPSENet
+from speakup.networks.source_filter import SourceFilterExtender
 from speakup.networks.upsampler import BandExtender
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     "band-mixer": BandMixer,
     "band-extender": BandExtender,
+    "source-filter-extender": SourceFilterExtender,
     "lavasr": LavaSR,
     "ap-bwe": APBWE,
     "mp-senet": MPSENet,
