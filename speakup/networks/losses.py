@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from speakup import dsp
 
 _POWER_FLOOR = 1e-8
 _SILENCE = 1e-8
+_PATCH_SAMPLES = 1_408
+
+SPECTRAL_LOSSES = ("complex", "magnitude", "log_spectral", "envelope")
 
 
 def spectral_losses(
-    estimate: Tensor, reference: Tensor, resolutions: list[tuple[int, int]]
+    estimate: Tensor,
+    reference: Tensor,
+    resolutions: list[tuple[int, int]],
+    names: Collection[str] = SPECTRAL_LOSSES,
 ) -> dict[str, Tensor]:
     """Compare compressed and logarithmic spectra, averaged over several STFT resolutions.
 
@@ -23,6 +31,7 @@ def spectral_losses(
         estimate: (B, T) float32.
         reference: (B, T) float32.
         resolutions: (n_fft, hop_length) of each STFT.
+        names: Of those wanted: the others cost nothing.
 
     Returns:
         complex: squared error of spectra with magnitudes compressed to the power 0.3
@@ -30,21 +39,34 @@ def spectral_losses(
         magnitude: squared error of those magnitudes alone.
         log_spectral: distance of log10 power spectra, root mean square over bins, mean over
             frames: the measure LSD itself.
+        envelope: distance of the log10 power of patches about 9/2048 of the sample rate high and
+            1400 samples long: within them noise is as good as any other.
     """
-    totals = {name: estimate.new_zeros(()) for name in ("complex", "magnitude", "log_spectral")}
+    totals = {name: estimate.new_zeros(()) for name in SPECTRAL_LOSSES if name in names}
     for n_fft, hop_length in resolutions:
         one = dsp.stft(estimate, n_fft, hop_length, root_window=False)
         two = dsp.stft(reference, n_fft, hop_length, root_window=False)
-        first, second = torch.view_as_real(one), torch.view_as_real(two)
-        power_one = first.square().sum(-1) + _POWER_FLOOR
-        power_two = second.square().sum(-1) + _POWER_FLOOR
-        shape_one, shape_two = power_one.pow(-0.35), power_two.pow(-0.35)
-        difference = first * shape_one[..., None] - second * shape_two[..., None]
-        totals["complex"] += difference.square().sum(-1).mean()
-        totals["magnitude"] += (power_one.pow(0.15) - power_two.pow(0.15)).square().mean()
-        distance = (power_one.log10() - power_two.log10()).square().mean(1)
-        totals["log_spectral"] += (distance + 1e-6).sqrt().mean()
+        power_one = one.real.square() + one.imag.square() + _POWER_FLOOR
+        power_two = two.real.square() + two.imag.square() + _POWER_FLOOR
+        if "complex" in totals:
+            difference = one * power_one.pow(-0.35) - two * power_two.pow(-0.35)
+            totals["complex"] += (difference.real.square() + difference.imag.square()).mean()
+        if "magnitude" in totals:
+            totals["magnitude"] += (power_one.pow(0.15) - power_two.pow(0.15)).square().mean()
+        if "log_spectral" in totals:
+            distance = (power_one.log10() - power_two.log10()).square().mean(1)
+            totals["log_spectral"] += (distance + 1e-6).sqrt().mean()
+        if "envelope" in totals:
+            first, second = (_patches(one, n_fft, hop_length) for one in (power_one, power_two))
+            totals["envelope"] += (first.log10() - second.log10()).abs().mean()
     return {name: total / len(resolutions) for name, total in totals.items()}
+
+
+def _patches(power: Tensor, n_fft: int, hop_length: int) -> Tensor:
+    """Give the mean of patches of a power spectrogram (B, F, N) that overlap by half."""
+    bins, frames = n_fft // 228 | 1, max(1, _PATCH_SAMPLES // hop_length) | 1
+    stride = (bins // 2 + 1, 2)
+    return functional.avg_pool2d(power[:, None], (bins, frames), stride)
 
 
 _SPEECH_RMS = 10.0 ** (-25.0 / 20.0)

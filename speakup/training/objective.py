@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from speakup.errors import ConfigError
 from speakup.networks.losses import (
+    SPECTRAL_LOSSES,
     compressed_losses,
     scale_invariant_distortion,
     spectral_losses,
@@ -15,10 +16,9 @@ from speakup.networks.losses import (
 from speakup.training import perception
 from speakup.training.recipe import Phase
 
-_SPECTRAL = ("complex", "magnitude", "log_spectral")
 _COMPRESSED = ("spectrum", "pauses")
 ADVERSARIAL = ("adversarial", "feature")
-REGRESSION = (*_SPECTRAL, *_COMPRESSED, "distortion")
+REGRESSION = (*SPECTRAL_LOSSES, *_COMPRESSED, "distortion")
 LOSSES = (*REGRESSION, *perception.LOSSES, *ADVERSARIAL)
 
 
@@ -45,8 +45,8 @@ class Objective(nn.Module):
 
     def forward(self, estimate: Tensor, clean: Tensor, degraded: Tensor) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
-        if self._weighs(_SPECTRAL):
-            losses |= spectral_losses(estimate, clean, self.resolutions)
+        if self._weighs(SPECTRAL_LOSSES):
+            losses |= spectral_losses(estimate, clean, self.resolutions, self.weights)
         if self._weighs(_COMPRESSED):
             losses |= compressed_losses(estimate, clean, degraded, self.resolutions)
         if "distortion" in self.weights:

@@ -70,13 +70,27 @@ class OptimiserRecipe:
 
 @dataclass(frozen=True)
 class AdversaryRecipe:
-    """The discriminators: their views, and the step of the phase from which they take part."""
+    """The discriminators: their views, and the step of the phase from which they take part.
+
+    Attributes:
+        from_step: The step.
+        bands: (n_fft, hop_length) of each judge of bands.
+        spectral: Likewise of spectra.
+        patches: Likewise of patches of magnitudes.
+        periods: In samples.
+        channels: Width of the first layers.
+        in_turn: One judge a step hears the voices, and then the next, instead of all.
+        judged: How many signals of a micro-batch they hear; 0 for all.
+    """
 
     from_step: int
     bands: tuple[tuple[int, int], ...] = ()
     spectral: tuple[tuple[int, int], ...] = ()
+    patches: tuple[tuple[int, int], ...] = ()
     periods: tuple[int, ...] = ()
     channels: int = 16
+    in_turn: bool = False
+    judged: int = 0
 
 
 @dataclass(frozen=True)

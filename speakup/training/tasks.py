@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from speakup.stages import DENOISER_RATE
-from speakup.training.bandlimits import ROOM_AND_NOISE, UpsampleRecipe, UpsampleSimulator
+from speakup.training.bandlimits import UpsampleRecipe, UpsampleSimulator
 from speakup.training.data import Corpus
 from speakup.training.mixtures import Material, MixtureRecipe, MixtureSimulator
 from speakup.training.recipe import Phase, Recipe, build
-from speakup.training.simulate import DenoiseSimulator
+from speakup.training.restored import Restorer
+from speakup.training.voices import Voices
 
 
 def build_simulator(
@@ -34,7 +35,16 @@ def build_simulator(
         rooms = Material.of(corpus(data.rooms), by_length=False)
         return MixtureSimulator(speech, noise, rooms, music, settings)
     limits = build(UpsampleRecipe, phase.simulation, where)
-    full = corpus(data.speech, data.sample_rate, data.floor_db)
-    heard = [corpus(patterns) for patterns in (data.noise, data.rooms, data.music)]
-    damage = DenoiseSimulator(corpus({}), heard[0], heard[1], heard[2], ROOM_AND_NOISE)
-    return UpsampleSimulator(full, damage, limits)
+
+    def restorer() -> Restorer:
+        noise, rooms = Material.of(corpus(data.noise)), Material.of(corpus(data.rooms))
+        return Restorer(limits.denoiser, noise, rooms)
+
+    full = Voices(
+        data_root,
+        dict(data.speech),
+        cache,
+        denoiser=limits.denoiser,
+        restorer=restorer if limits.denoiser else None,
+    )
+    return UpsampleSimulator(full, limits)

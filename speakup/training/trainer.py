@@ -141,7 +141,9 @@ def _run_phase(
     sums: dict[str, float] = {}
     started, logged, saved = time.monotonic(), state.step, time.monotonic()
     while state.step < phase.steps:
-        batch = simulator.draw(rates.batch, samples, draw_seed(phase.seed, state.step), device)
+        seed = draw_seed(phase.seed, state.step)
+        torch.manual_seed(seed)  # For what networks draw by themselves.
+        batch = simulator.draw(rates.batch, samples, seed, device)
         for name, value in _train_step(state, batch).items():
             sums[name] = sums.get(name, 0.0) + value
         state.step += 1
@@ -252,7 +254,9 @@ def _build_optimiser(generator: nn.Module, rates: OptimiserRecipe) -> torch.opti
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, weight in generator.named_parameters():
-        plain = weight.ndim < 2 or name.startswith(rates.edges)
+        # A depthwise convolution's matrices are single rows: there is nothing to orthogonalise.
+        rows = weight.ndim == 3 and weight.shape[1] == 1
+        plain = weight.ndim < 2 or rows or name.startswith(rates.edges)
         (others if plain else matrices).append(weight)
     return Muon(
         matrices,
@@ -272,6 +276,7 @@ def _build_discriminators(
         judges = Discriminators(
             bands=list(adversary.bands),
             spectral=list(adversary.spectral),
+            patches=list(adversary.patches),
             periods=list(adversary.periods),
             channels=adversary.channels,
         )
@@ -311,14 +316,20 @@ def _adversarial_step(
 ) -> dict[str, Tensor]:
     """Train the discriminators on this micro-batch, then judge the estimate for the generator."""
     judges, optimiser = state.discriminators, state.discriminator_optimiser
-    if judges is None or optimiser is None:
+    adversary = state.phase.adversary
+    if judges is None or optimiser is None or adversary is None:
         raise AssertionError("an adversarial step without discriminators")
     _set_rate(optimiser, state.phase.optimiser.discriminator_learning_rate * share)
     judges.requires_grad_(True)
     optimiser.zero_grad(set_to_none=True)
+    turn = state.step if adversary.in_turn else None
+    if adversary.judged:
+        # Another part of the batch each time, so that all are heard.
+        heard = torch.arange(adversary.judged) + state.step * adversary.judged
+        estimate, clean = estimate[heard % len(clean)], clean[heard % len(clean)]
     with torch.autocast(clean.device.type, torch.bfloat16):
-        real, _ = judges(clean)
-        fake, _ = judges(estimate.detach())
+        real, _ = judges(clean, turn)
+        fake, _ = judges(estimate.detach(), turn)
     judged = discriminator_loss(real, fake)
     judged.backward()
     norm = nn.utils.clip_grad_norm_(judges.parameters(), 5.0)
@@ -328,8 +339,8 @@ def _adversarial_step(
     judges.requires_grad_(False)
     with torch.autocast(clean.device.type, torch.bfloat16):
         with torch.no_grad():
-            _, real_features = judges(clean)
-        scores, features = judges(estimate)
+            _, real_features = judges(clean, turn)
+        scores, features = judges(estimate, turn)
     return {
         "discriminator": judged.detach(),
         "adversarial": adversarial_loss(scores),
