@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from speakup.models.cards import ModelCard
 from speakup.models.catalogue import LoadedModel
-from speakup.networks import BandExtender, BandMixer
+from speakup.networks import BandExtender, BandMixer, SourceFilterExtender
 
 SMALL_MIXER: dict[str, Any] = {
     "groups": [[16, 4], [8, 8], [8, 16]],
@@ -58,6 +58,12 @@ def small_mixer(seed: int = 0, **changes: Any) -> BandMixer:
     """Build the denoiser's architecture with few random weights."""
     torch.manual_seed(seed)
     return BandMixer(**{**SMALL_MIXER, **changes}).eval()
+
+
+def small_source_filter(seed: int = 0, **changes: Any) -> SourceFilterExtender:
+    """Build the upsampler's architecture with few random weights."""
+    torch.manual_seed(seed)
+    return SourceFilterExtender(**{**SMALL_EXTENDER, **changes}).eval()
 
 
 def small_extender(seed: int = 0, **changes: Any) -> BandExtender:

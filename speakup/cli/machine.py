@@ -63,7 +63,6 @@ def bench(
     Steps are measured in CPU time, one after the other; in the total they work at the same time.
     """
     from speakup.cli.compute import set_up
-    from speakup.machine.bench import run_bench
 
     terminal = Terminal()
     if inputs is not None:

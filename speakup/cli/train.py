@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,30 +27,26 @@ def train(
         typer.Option(metavar="DIR", help="Where checkpoints go; by default runs/<recipe's name>"),
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda[:N]")] = "auto",
-    steps: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Instead of the recipe's steps")
-    ] = None,
 ) -> int:
-    """Train a network by its recipe, going on from the run's last checkpoint."""
+    """Train a network by its recipe, phase after phase, going on from the last checkpoint."""
     from speakup.training.recipe import read_recipe
 
     terminal = Terminal()
     plan = read_recipe(_recipe_path(recipe))
+    folder = run or Path("runs") / plan.name
     with terminal.busy(LOADING):
+        from speakup.networks.compute import pick_device
         from speakup.training.trainer import train as run_training
 
-    if steps is not None:
-        plan = dataclasses.replace(plan, optimiser=dataclasses.replace(plan.optimiser, steps=steps))
-    folder = run or Path("runs") / plan.name
-    from speakup.networks.compute import pick_device
-
     target = pick_device(device)
-    terminal.say(f"training {plan.name} on {target}, {plan.optimiser.steps} steps, into {folder}")
+    phases = ", ".join(f"{phase.name} {phase.steps}" for phase in plan.phases)
+    terminal.say(f"training {plan.name} on {target} into {folder}; steps: {phases}")
 
     def log(entry: TrainingLog) -> None:
         losses = "  ".join(f"{name} {value:.4g}" for name, value in entry.losses.items())
         speed = times(entry.audio_seconds_per_second)
-        terminal.say(f"step {entry.step:>7}  {speed:>6}  {losses}")
+        place = f"{entry.phase} {entry.step:>7}  {entry.hours:8.2f} h"
+        terminal.say(f"{place}  {speed:>6}  {losses}")
 
     try:
         checkpoint = run_training(plan, data, folder, device=str(target), on_log=log)

@@ -9,11 +9,13 @@ from speakup.networks.published.dpdfnet import DPDFNet
 from speakup.networks.published.lavasr import LavaSR
 from speakup.networks.published.metricgan_plus import MetricGANPlus
 from speakup.networks.published.mp_senet import MPSENet
+from speakup.networks.source_filter import SourceFilterExtender
 from speakup.networks.upsampler import BandExtender
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     "band-mixer": BandMixer,
     "band-extender": BandExtender,
+    "source-filter-extender": SourceFilterExtender,
     "lavasr": LavaSR,
     "ap-bwe": APBWE,
     "mp-senet": MPSENet,

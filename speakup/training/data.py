@@ -31,6 +31,7 @@ class Corpus:
             {"speech/*/librispeech": 2.0}. Each matching folder's weight is the pattern's.
         sample_rate: Hz to which everything is brought.
         cache: Folder for the decoded samples; made if missing.
+        floor_db: Recordings whose floor lies less than this under the voice are left out.
 
     Raises:
         ConfigError: a pattern matches nothing, a folder holds no recordings, or one of them
@@ -38,7 +39,13 @@ class Corpus:
     """
 
     def __init__(
-        self, root: Path, patterns: dict[str, float], sample_rate: int, cache: Path
+        self,
+        root: Path,
+        patterns: dict[str, float],
+        sample_rate: int,
+        cache: Path,
+        *,
+        floor_db: float = 0.0,
     ) -> None:
         self.sample_rate = sample_rate
         self.sources: list[list[np.ndarray]] = []
@@ -52,6 +59,10 @@ class Corpus:
                 items = [item for item in _decode_all(files, sample_rate, cache) if len(item)]
                 if not items:
                     raise ConfigError("the folder holds no recordings", folder)
+                if floor_db > 0.0:
+                    items = [item for item in items if floor_under_db(item, sample_rate) > floor_db]
+                if not items:
+                    continue
                 self.sources.append(items)
                 self.weights.append(float(weight))
         self._probabilities = torch.tensor(self.weights)
@@ -83,6 +94,22 @@ class Corpus:
         if uniform:
             return items[_randint(len(items), generator)]
         return items[int(torch.multinomial(self._lengths[source], 1, generator=generator))]
+
+
+def floor_under_db(recording: np.ndarray, sample_rate: int) -> float:
+    """Give how far a recording's floor lies under its voice: what a target may hold at most.
+
+    The voice is the mean of those 20 ms frames that are within 35 dB of the loudest, the floor
+    the 5th percentile of all that are no digital silence.
+    """
+    frame = sample_rate // 50
+    frames = recording[: len(recording) // frame * frame].reshape(-1, frame).astype(np.float32)
+    energy = np.einsum("nt,nt->n", frames, frames) / (frame * 32_768.0**2)
+    energy = energy[energy > 1e-9]
+    if not len(energy):
+        return 0.0
+    voice = energy[energy > energy.max() * 10.0**-3.5].mean()
+    return 10.0 * float(np.log10(voice / np.percentile(energy, 5.0)))
 
 
 def _randint(high: int, generator: torch.Generator) -> int:

@@ -47,6 +47,55 @@ class SpectralDiscriminator(nn.Module):
         return self.score(hidden)[:, 0], features
 
 
+class PatchDiscriminator(nn.Module):
+    """Judge patches of a spectrogram's magnitudes, without its phases.
+
+    The first layer takes patches 4 frames long and steps over half of each: what follows is an
+    eighth of the spectrogram's size, so that a judge costs little more than the generator.
+
+    Shape: (B, T) -> score (B, F', N') and the hidden features.
+
+    Reference:
+        Judges of magnitudes at several resolutions: Jang et al. 2021 (UnivNet), arXiv 2106.07889,
+        section 2.2.
+    """
+
+    _BINS = 4
+    _LONG_WINDOW = 2_048
+
+    def __init__(self, n_fft: int, hop_length: int, channels: int) -> None:
+        super().__init__()
+        self.n_fft, self.hop_length = n_fft, hop_length
+        bins = self._BINS * (2 if n_fft >= self._LONG_WINDOW else 1)
+        wide = 2 * channels
+        shapes: list[tuple[int, int, tuple[int, int], tuple[int, int], tuple[int, int]]] = [
+            (2, channels, (bins + 1, 4), (bins // 2, 2), (bins // 2, 1)),
+            (channels, wide, (5, 3), (2, 1), (2, 1)),
+            (wide, wide, (5, 3), (2, 1), (2, 1)),
+            (wide, wide, (3, 3), (1, 1), (1, 1)),
+        ]
+        self.layers = nn.ModuleList(
+            nn.utils.parametrizations.weight_norm(
+                nn.Conv2d(before, after, kernel, stride=stride, padding=padding)
+            )
+            for before, after, kernel, stride, padding in shapes
+        )
+        self.score = nn.Conv2d(wide, 1, (3, 3), padding=1)
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:
+        spectrum = spectra.stft(waveform, self.n_fft, self.hop_length, root_window=False)
+        power = spectrum.real.square() + spectrum.imag.square()
+        # 0 to 2 from -70 dB to a loud bin.
+        level = ((power + 1e-7).log10() + 7.0) / 4.0
+        planes = torch.stack([level, (power + 1e-8).pow(0.15)], dim=1)
+        hidden = planes.contiguous(memory_format=torch.channels_last)
+        features = []
+        for layer in self.layers:
+            hidden = functional.leaky_relu(layer(hidden), _SLOPE)
+            features.append(hidden)
+        return self.score(hidden)[:, 0], features
+
+
 class PeriodDiscriminator(nn.Module):
     """Judge every `period`-th sample as one signal, by convolutions over time.
 
@@ -128,10 +177,12 @@ class Discriminators(nn.Module):
     Args:
         bands: (n_fft, hop_length) of each judge of bands.
         spectral: (n_fft, hop_length) of each spectral judge.
+        patches: (n_fft, hop_length) of each judge of patches.
         periods: Period in samples of each waveform judge.
         channels: Width of the first layers.
 
-    Shape: (B, T) -> list of scores, list of lists of features.
+    Shape: (B, T) -> list of scores, list of lists of features; of all, or of the one that a turn
+    names, turn after turn.
     """
 
     def __init__(
@@ -139,15 +190,20 @@ class Discriminators(nn.Module):
         *,
         bands: list[tuple[int, int]],
         spectral: list[tuple[int, int]],
+        patches: list[tuple[int, int]],
         periods: list[int],
         channels: int = 16,
     ) -> None:
         super().__init__()
         judges: list[nn.Module] = [BandDiscriminator(*view, channels) for view in bands]
         judges += [SpectralDiscriminator(*view, channels) for view in spectral]
+        judges += [PatchDiscriminator(*view, channels) for view in patches]
         judges += [PeriodDiscriminator(period, channels) for period in periods]
         self.judges = nn.ModuleList(judges)
 
-    def forward(self, waveform: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
-        judged = [judge(waveform) for judge in self.judges]
+    def forward(
+        self, waveform: Tensor, turn: int | None = None
+    ) -> tuple[list[Tensor], list[list[Tensor]]]:
+        judges = self.judges if turn is None else [self.judges[turn % len(self.judges)]]
+        judged = [judge(waveform) for judge in judges]
         return [score.float() for score, _ in judged], [features for _, features in judged]

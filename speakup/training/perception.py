@@ -238,3 +238,9 @@ def _training_package(module: str, package: str) -> Any:
             None,
             "Install it with: pip install 'speakup[train]'",
         ) from error
+    except OSError as error:  # torch-pesq imports torchaudio, whose builds load beside few torches
+        raise ConfigError(
+            f"the package {package} cannot be loaded: {error}",
+            None,
+            "Install a torch that the installed torchaudio loads beside",
+        ) from error

@@ -1,4 +1,4 @@
-"""The training loop, straight from top to bottom: regression first, then a GAN.
+"""The training loop, straight from top to bottom: phase after phase, regression first, then a GAN.
 
 Every step draws its batch from a generator seeded by (seed, step), so a resumed run sees what
 an unbroken one would have seen.
@@ -6,46 +6,49 @@ an unbroken one would have seen.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speakup.errors import ConfigError
+from speakup.errors import ConfigError, ModelError
 from speakup.networks import ARCHITECTURES
 from speakup.networks.compute import pick_device
-from speakup.stages.denoise import DENOISER_RATE
-from speakup.training import perception
-from speakup.training.bandlimits import ROOM_AND_NOISE, UpsampleRecipe, UpsampleSimulator
 from speakup.training.checkpoint import load_part, read_checkpoint, start_from
-from speakup.training.data import Corpus
 from speakup.training.discriminators import Discriminators
-from speakup.training.losses import (
-    adversarial_loss,
-    discriminator_loss,
-    feature_loss,
-    scale_invariant_distortion,
-    spectral_losses,
-)
-from speakup.training.recipe import AdversaryRecipe, OptimiserRecipe, Recipe, build
-from speakup.training.simulate import DenoiseRecipe, DenoiseSimulator
+from speakup.training.losses import adversarial_loss, discriminator_loss, feature_loss
+from speakup.training.muon import Muon
+from speakup.training.objective import Objective
+from speakup.training.recipe import AdversaryRecipe, OptimiserRecipe, Phase, Recipe
+from speakup.training.tasks import build_simulator
 
-Simulator = DenoiseSimulator | UpsampleSimulator
+CHECKPOINT = "checkpoint.pt"
+_SAVE_SECONDS = 600.0
 
-_REGRESSION_LOSSES = ("complex", "magnitude", "log_spectral", "distortion")
-_ADVERSARIAL_LOSSES = ("adversarial", "feature")
+
+class Simulator(Protocol):
+    """What a task's examples come from."""
+
+    def draw(self, batch: int, samples: int, seed: int, device: torch.device) -> tuple[Tensor, ...]:
+        """Draw a batch: degraded (B, T), clean (B, T), and what else the generator hears."""
 
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """What one report of a run says: means since the last report."""
+    """What one report of a run says: means since the last report.
 
+    `hours` are those of audio heard since the run began from nothing or from given weights.
+    """
+
+    phase: str
     step: int
+    hours: float
     losses: dict[str, float]
     audio_seconds_per_second: float
 
@@ -54,13 +57,15 @@ class TrainingLog:
 class _State:
     """All that resumes a run."""
 
+    phase: Phase
     generator: nn.Module
     average: nn.Module
     optimiser: torch.optim.Optimizer
     discriminators: Discriminators | None
     discriminator_optimiser: torch.optim.Optimizer | None
-    listeners: perception.Listeners
+    objective: Objective
     step: int = 0
+    hours: float = 0.0
 
     def parts(self) -> dict[str, Any]:
         named = {
@@ -81,18 +86,19 @@ def train(
     device: str = "cpu",
     on_log: Callable[[TrainingLog], None] = lambda log: None,
     log_every: int = 50,
-    save_every: int = 500,
+    save_seconds: float = _SAVE_SECONDS,
 ) -> Path:
-    """Train a generator by its recipe, resuming from the run folder's checkpoint if there is one.
+    """Run a recipe's phases, going on from where the run folder says that it was left.
 
     Args:
         recipe: What to train, on what, how.
         data_root: Folder the recipe's patterns are relative to.
-        run_folder: Where checkpoint.pt and the decoded cache live; made if missing.
+        run_folder: Where checkpoint.pt lies, and under phases/ what each finished phase left; the
+            decoded cache lies in the folder above. Made if missing.
         device: "auto", or a torch device.
         on_log: Called every `log_every` steps.
         log_every: Steps between reports.
-        save_every: Steps between checkpoints.
+        save_seconds: At most so long between checkpoints.
 
     Returns:
         The checkpoint's path.
@@ -102,56 +108,56 @@ def train(
             there are not.
         ModelError: what to resume or to start from cannot be read or belongs to another recipe.
     """
-    _check_losses(recipe)
     target = pick_device(device)
-    torch.manual_seed(recipe.optimiser.seed)
-    state = _build_state(recipe, target)
-    simulator = build_simulator(recipe, data_root, run_folder.parent / "cache")
-    checkpoint = run_folder / "checkpoint.pt"
+    for phase in recipe.phases:
+        Objective(phase)  # What is wrong with a later phase is said before the first begins.
     run_folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = run_folder / CHECKPOINT
     if checkpoint.exists():
-        _restore(state, checkpoint)
-
-    optimiser = recipe.optimiser
-    samples = int(optimiser.segment_seconds * recipe.data.sample_rate)
-    sums: dict[str, float] = {}
-    started, logged = time.monotonic(), state.step
-    while state.step < optimiser.steps:
-        random = torch.Generator().manual_seed(draw_seed(optimiser.seed, state.step))
-        batch = simulator.draw(optimiser.batch, samples, random, target)
-        for name, value in _train_step(recipe, state, batch).items():
-            sums[name] = sums.get(name, 0.0) + value
-        state.step += 1
-        if state.step % log_every == 0:
-            steps = state.step - logged
-            seconds = steps * optimiser.batch * optimiser.segment_seconds
-            speed = seconds / (time.monotonic() - started)
-            on_log(TrainingLog(state.step, {k: v / steps for k, v in sums.items()}, speed))
-            sums, started, logged = {}, time.monotonic(), state.step
-        if state.step % save_every == 0 or state.step == optimiser.steps:
-            _save(state, recipe, checkpoint)
+        _check_network(recipe, read_checkpoint(checkpoint), checkpoint)
+    for index, phase in enumerate(recipe.phases):
+        if _is_done(run_folder, phase):
+            continue
+        torch.manual_seed(phase.seed)
+        state = _begin(recipe, index, run_folder, target)
+        simulator = build_simulator(recipe, phase, data_root, run_folder.parent / "cache")
+        _run_phase(recipe, state, simulator, run_folder, on_log, log_every, save_seconds)
+        _keep(run_folder, phase)
     return checkpoint
 
 
-def build_simulator(recipe: Recipe, data_root: Path, cache: Path) -> Simulator:
-    """Load the recipe's material and wrap it in the task's degradations."""
-
-    def corpus(patterns: dict[str, float], sample_rate: int) -> Corpus:
-        return Corpus(data_root, patterns, sample_rate, cache)
-
-    def damage(speech: Corpus, settings: DenoiseRecipe) -> DenoiseSimulator:
-        noise, rooms, music = (
-            corpus(patterns, DENOISER_RATE)
-            for patterns in (recipe.data.noise, recipe.data.rooms, recipe.data.music)
-        )
-        return DenoiseSimulator(speech, noise, rooms, music, settings)
-
-    speech = corpus(recipe.data.speech, recipe.data.sample_rate)
-    if recipe.task == "denoise":
-        return damage(speech, build(DenoiseRecipe, recipe.simulation, "[simulation]"))
-    settings = build(UpsampleRecipe, recipe.simulation, "[simulation]")
-    nobody = corpus({}, DENOISER_RATE)
-    return UpsampleSimulator(speech, damage(nobody, ROOM_AND_NOISE), settings)
+def _run_phase(
+    recipe: Recipe,
+    state: _State,
+    simulator: Simulator,
+    run_folder: Path,
+    on_log: Callable[[TrainingLog], None],
+    log_every: int,
+    save_seconds: float,
+) -> None:
+    phase, rates = state.phase, state.phase.optimiser
+    device = next(state.generator.parameters()).device
+    samples = int(rates.segment_seconds * recipe.data.sample_rate)
+    sums: dict[str, float] = {}
+    started, logged, saved = time.monotonic(), state.step, time.monotonic()
+    while state.step < phase.steps:
+        seed = draw_seed(phase.seed, state.step)
+        torch.manual_seed(seed)  # For what networks draw by themselves.
+        batch = simulator.draw(rates.batch, samples, seed, device)
+        for name, value in _train_step(state, batch).items():
+            sums[name] = sums.get(name, 0.0) + value
+        state.step += 1
+        state.hours += phase.step_hours
+        if state.step % log_every == 0:
+            steps = state.step - logged
+            speed = steps * rates.batch * rates.segment_seconds / (time.monotonic() - started)
+            means = {name: value / steps for name, value in sums.items()}
+            on_log(TrainingLog(phase.name, state.step, state.hours, means, speed))
+            sums, started, logged = {}, time.monotonic(), state.step
+        if time.monotonic() - saved >= save_seconds:
+            _save(state, recipe, run_folder / CHECKPOINT)
+            saved = time.monotonic()
+    _save(state, recipe, run_folder / CHECKPOINT)
 
 
 def draw_seed(seed: int, step: int) -> int:
@@ -163,35 +169,64 @@ def draw_seed(seed: int, step: int) -> int:
     return int(state[0])
 
 
-def learning_rate_share(step: int, optimiser: OptimiserRecipe) -> float:
+def learning_rate_share(step: int, steps: int, optimiser: OptimiserRecipe) -> float:
     """Warm up linearly, stay at one, and decay linearly to the final share at the end."""
     warm = min(1.0, (step + 1) / max(1, optimiser.warmup_steps))
-    left = (optimiser.steps - step) / max(1, optimiser.decay_steps)
+    left = (steps - step) / max(1, optimiser.decay_steps)
     return min(warm, max(optimiser.final_share, min(1.0, left)))
 
 
-def _build_state(recipe: Recipe, device: torch.device) -> _State:
+def _kept(run_folder: Path, phase: Phase) -> Path:
+    return run_folder / "phases" / f"{phase.name}.pt"
+
+
+def _keep(run_folder: Path, phase: Phase) -> None:
+    """Keep the checkpoint as what the phase has left."""
+    kept = _kept(run_folder, phase)
+    kept.parent.mkdir(exist_ok=True)
+    temporary = kept.with_suffix(".part")
+    shutil.copyfile(run_folder / CHECKPOINT, temporary)
+    temporary.replace(kept)
+
+
+def _is_done(run_folder: Path, phase: Phase) -> bool:
+    kept = _kept(run_folder, phase)
+    return kept.exists() and int(read_checkpoint(kept)["step"]) >= phase.steps
+
+
+def _begin(recipe: Recipe, index: int, run_folder: Path, device: torch.device) -> _State:
+    """Build a phase's state: as it was left, or from its start, or as the phase before ended."""
+    phase, checkpoint = recipe.phases[index], run_folder / CHECKPOINT
+    state = _build_state(recipe, phase, device)
+    left = read_checkpoint(checkpoint) if checkpoint.exists() else None
+    if left is not None and left.get("phase", phase.name) == phase.name:
+        _restore(state, left, checkpoint)
+    elif phase.start:
+        earlier = {known.name: _kept(run_folder, known) for known in recipe.phases[:index]}
+        start_from(state.generator, tuple(str(earlier.get(name, name)) for name in phase.start))
+        state.average.load_state_dict(state.generator.state_dict())
+    elif index:
+        before = _kept(run_folder, recipe.phases[index - 1])
+        _restore(state, read_checkpoint(before), before)
+        state.step = 0
+    return state
+
+
+def _build_state(recipe: Recipe, phase: Phase, device: torch.device) -> _State:
     generator, average = _build_generator(recipe).to(device), _build_generator(recipe).to(device)
-    if recipe.start_from is not None:
-        start_from(generator, recipe.start_from)
     average.requires_grad_(False).load_state_dict(generator.state_dict())
-    rates = recipe.optimiser
-    optimiser = torch.optim.AdamW(
-        generator.parameters(),
-        lr=rates.learning_rate,
-        betas=(0.8, 0.99),
-        weight_decay=rates.weight_decay,
-        fused=True,
-    )
-    judges = _build_discriminators(recipe.adversary, device)
+    judges = _build_discriminators(phase.adversary, device)
     judges_optimiser: torch.optim.Optimizer | None = None
     if judges is not None:
         judges_optimiser = torch.optim.AdamW(
-            judges.parameters(), lr=rates.discriminator_learning_rate, betas=(0.5, 0.9), fused=True
+            judges.parameters(),
+            lr=phase.optimiser.discriminator_learning_rate,
+            betas=(0.5, 0.9),
+            fused=True,
         )
-    heard = set(recipe.losses) & set(perception.LOSSES)
-    listeners = perception.Listeners(heard, rates.judged).to(device)
-    return _State(generator, average, optimiser, judges, judges_optimiser, listeners)
+    optimiser = _build_optimiser(generator, phase.optimiser)
+    objective = Objective(phase).to(device)
+    return _State(phase, generator, average, optimiser, judges, judges_optimiser, objective)
 
 
 def _build_generator(recipe: Recipe) -> nn.Module:
@@ -207,18 +242,29 @@ def _build_generator(recipe: Recipe) -> nn.Module:
         raise ConfigError(f"the hyperparameters make no network ({error})", recipe.name) from error
 
 
-def _check_losses(recipe: Recipe) -> None:
-    names = (*_REGRESSION_LOSSES, *perception.LOSSES, *_ADVERSARIAL_LOSSES)
-    unknown = sorted(set(recipe.losses) - set(names))
-    if unknown:
-        known = ", ".join(names)
-        raise ConfigError(f"unknown loss {', '.join(unknown)}", recipe.name, f"Known: {known}")
-    if not set(recipe.losses) & set(_REGRESSION_LOSSES):
-        raise ConfigError(
-            "has no loss for the steps before the discriminators",
-            recipe.name,
-            f"Weigh at least one of {', '.join(_REGRESSION_LOSSES)}",
+def _build_optimiser(generator: nn.Module, rates: OptimiserRecipe) -> torch.optim.Optimizer:
+    if rates.kind == "adamw":
+        return torch.optim.AdamW(
+            generator.parameters(),
+            lr=rates.learning_rate,
+            betas=(0.8, 0.99),
+            weight_decay=rates.weight_decay,
+            fused=True,
         )
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, weight in generator.named_parameters():
+        # A depthwise convolution's matrices are single rows: there is nothing to orthogonalise.
+        rows = weight.ndim == 3 and weight.shape[1] == 1
+        plain = weight.ndim < 2 or rows or name.startswith(rates.edges)
+        (others if plain else matrices).append(weight)
+    return Muon(
+        matrices,
+        others,
+        lr=rates.learning_rate,
+        others_lr=rates.edge_rate,
+        weight_decay=rates.weight_decay,
+    )
 
 
 def _build_discriminators(
@@ -230,6 +276,7 @@ def _build_discriminators(
         judges = Discriminators(
             bands=list(adversary.bands),
             spectral=list(adversary.spectral),
+            patches=list(adversary.patches),
             periods=list(adversary.periods),
             channels=adversary.channels,
         )
@@ -238,55 +285,51 @@ def _build_discriminators(
     return judges.to(device)
 
 
-def _train_step(recipe: Recipe, state: _State, batch: tuple[Tensor, ...]) -> dict[str, float]:
-    share = learning_rate_share(state.step, recipe.optimiser)
-    _set_rate(state.optimiser, recipe.optimiser.learning_rate * share)
-    adversary = recipe.adversary
-    adversarial = adversary is not None and state.step >= adversary.from_step
+def _train_step(state: _State, batch: tuple[Tensor, ...]) -> dict[str, float]:
+    phase, rates = state.phase, state.phase.optimiser
+    share = learning_rate_share(state.step, phase.steps, rates)
+    _set_rate(state.optimiser, rates.learning_rate * share)
+    adversarial = phase.adversary is not None and state.step >= phase.adversary.from_step
     logs: dict[str, float] = {}
-    micro = list(_micro_batches(batch, recipe.optimiser.micro_batch))
+    micro = list(_micro_batches(batch, rates.micro_batch))
 
     state.optimiser.zero_grad(set_to_none=True)
     for degraded, clean, *condition in micro:
         with torch.autocast(degraded.device.type, torch.bfloat16):
             estimate = state.generator(degraded, *condition)
-        losses = _regression_losses(recipe, estimate, clean) | state.listeners(estimate, clean)
+        losses = state.objective(estimate, clean, degraded)
         if adversarial:
-            losses |= _adversarial_step(state, estimate, clean, share, recipe.optimiser)
-        total = torch.stack(
-            [weight * losses[name] for name, weight in recipe.losses.items() if name in losses]
-        ).sum()
-        (total / len(micro)).backward()
+            losses |= _adversarial_step(state, estimate, clean, share)
+        (state.objective.total(losses) / len(micro)).backward()
         for name, value in losses.items():
             logs[name] = logs.get(name, 0.0) + float(value.detach()) / len(micro)
-    norm = nn.utils.clip_grad_norm_(state.generator.parameters(), recipe.optimiser.clip_norm)
+    norm = nn.utils.clip_grad_norm_(state.generator.parameters(), rates.clip_norm)
     if bool(torch.isfinite(norm)):
         state.optimiser.step()
     logs["gradient_norm"] = float(norm)
-    _update_average(state, recipe.optimiser.average)
+    _update_average(state, rates.average)
     return logs
 
 
-def _regression_losses(recipe: Recipe, estimate: Tensor, clean: Tensor) -> dict[str, Tensor]:
-    losses = spectral_losses(estimate, clean, list(recipe.resolutions))
-    if "distortion" in recipe.losses:
-        losses["distortion"] = scale_invariant_distortion(estimate, clean)
-    return losses
-
-
 def _adversarial_step(
-    state: _State, estimate: Tensor, clean: Tensor, share: float, rates: OptimiserRecipe
+    state: _State, estimate: Tensor, clean: Tensor, share: float
 ) -> dict[str, Tensor]:
     """Train the discriminators on this micro-batch, then judge the estimate for the generator."""
     judges, optimiser = state.discriminators, state.discriminator_optimiser
-    if judges is None or optimiser is None:
+    adversary = state.phase.adversary
+    if judges is None or optimiser is None or adversary is None:
         raise AssertionError("an adversarial step without discriminators")
-    _set_rate(optimiser, rates.discriminator_learning_rate * share)
+    _set_rate(optimiser, state.phase.optimiser.discriminator_learning_rate * share)
     judges.requires_grad_(True)
     optimiser.zero_grad(set_to_none=True)
+    turn = state.step if adversary.in_turn else None
+    if adversary.judged:
+        # Another part of the batch each time, so that all are heard.
+        heard = torch.arange(adversary.judged) + state.step * adversary.judged
+        estimate, clean = estimate[heard % len(clean)], clean[heard % len(clean)]
     with torch.autocast(clean.device.type, torch.bfloat16):
-        real, _ = judges(clean)
-        fake, _ = judges(estimate.detach())
+        real, _ = judges(clean, turn)
+        fake, _ = judges(estimate.detach(), turn)
     judged = discriminator_loss(real, fake)
     judged.backward()
     norm = nn.utils.clip_grad_norm_(judges.parameters(), 5.0)
@@ -296,8 +339,8 @@ def _adversarial_step(
     judges.requires_grad_(False)
     with torch.autocast(clean.device.type, torch.bfloat16):
         with torch.no_grad():
-            _, real_features = judges(clean)
-        scores, features = judges(estimate)
+            _, real_features = judges(clean, turn)
+        scores, features = judges(estimate, turn)
     return {
         "discriminator": judged.detach(),
         "adversarial": adversarial_loss(scores),
@@ -326,7 +369,9 @@ def _update_average(state: _State, decay: float) -> None:
 def _save(state: _State, recipe: Recipe, checkpoint: Path) -> None:
     stored: dict[str, Any] = {name: part.state_dict() for name, part in state.parts().items()}
     stored |= {
+        "phase": state.phase.name,
         "step": state.step,
+        "hours": state.hours,
         "name": recipe.name,
         "task": recipe.task,
         "architecture": recipe.architecture,
@@ -339,12 +384,21 @@ def _save(state: _State, recipe: Recipe, checkpoint: Path) -> None:
     temporary.replace(checkpoint)
 
 
-def _restore(state: _State, checkpoint: Path) -> None:
-    stored = read_checkpoint(checkpoint)
+def _check_network(recipe: Recipe, stored: dict[str, Any], checkpoint: Path) -> None:
+    """Raise a ModelError where a checkpoint is of another network than the recipe's."""
+    wanted = (recipe.architecture, _plain(recipe.hyperparameters))
+    if (stored.get("architecture"), stored.get("hyperparameters")) != wanted:
+        raise ModelError("belongs to another recipe", checkpoint, "Name another run folder")
+
+
+def _restore(state: _State, stored: dict[str, Any], checkpoint: Path) -> None:
     for name, part in state.parts().items():
         if name in stored:
+            settings = [dict(group) for group in getattr(part, "param_groups", ())]
             load_part(part, stored[name], checkpoint)
-    state.step = int(stored["step"])
+            for group, wanted in zip(getattr(part, "param_groups", ()), settings, strict=True):
+                group.update({key: wanted[key] for key in wanted if key != "params"})
+    state.step, state.hours = int(stored["step"]), float(stored.get("hours", 0.0))
 
 
 def _plain(value: Any) -> Any:

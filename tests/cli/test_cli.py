@@ -669,7 +669,7 @@ blocks = 2
 sample_rate = 44100
 speech = { "voices" = 1.0 }
 [optimiser]
-steps = 1000
+steps = 1
 batch = 1
 micro_batch = 1
 segment_seconds = 0.5
@@ -678,11 +678,11 @@ magnitude = 1.0
 """
     )
     words = ["--data", "data", "--device", "cpu"]
-    done = speakup("train", recipe, *words, "--steps", "1")
+    done = speakup("train", recipe, *words)
     assert done.code == 0, done.err
     assert Path(done.out.strip()) == Path("runs/tiny/checkpoint.pt")
-    assert "training tiny on cpu, 1 steps" in done.err
-    done = speakup("train", recipe, *words, "--steps", "2", "--run", "other")
+    assert "training tiny on cpu into runs/tiny; steps: tiny 1" in done.err
+    done = speakup("train", recipe, *words, "--run", "other")
     assert Path(done.out.strip()) == Path("other/checkpoint.pt")
 
     done = speakup("export", "other/checkpoint.pt", "model", "--licence", "MIT")
@@ -692,7 +692,7 @@ magnitude = 1.0
 
     assert speakup("export", "junk.wav", "model").code == 5
     assert speakup("train", "nowhere.toml").code == 2
-    assert speakup("train", recipe, "--data", "nowhere").code == 2
+    assert speakup("train", recipe, "--data", "nowhere", "--run", "third").code == 2
 
 
 def test_recipes_of_ours_go_by_name(speakup: Any) -> None:

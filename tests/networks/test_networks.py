@@ -15,6 +15,7 @@ from speakup.networks.layers import FrameBlock, TimeConv
 from speakup.training.discriminators import (
     BandDiscriminator,
     Discriminators,
+    PatchDiscriminator,
     PeriodDiscriminator,
     SpectralDiscriminator,
 )
@@ -155,8 +156,13 @@ def test_a_frame_block_begins_near_the_identity() -> None:
 @pytest.mark.parametrize("samples", [2_000, 2_001])
 @pytest.mark.parametrize(
     "judge",
-    [BandDiscriminator(512, 256, 8), SpectralDiscriminator(256, 64, 4), PeriodDiscriminator(3, 4)],
-    ids=["bands", "stft", "period"],
+    [
+        BandDiscriminator(512, 256, 8),
+        SpectralDiscriminator(256, 64, 4),
+        PatchDiscriminator(256, 64, 8),
+        PeriodDiscriminator(3, 4),
+    ],
+    ids=["bands", "stft", "patches", "period"],
 )
 def test_a_judge_scores_every_part_and_shows_its_features(judge: nn.Module, samples: int) -> None:
     score, features = judge(white(2, samples))
@@ -166,7 +172,9 @@ def test_a_judge_scores_every_part_and_shows_its_features(judge: nn.Module, samp
 
 
 def test_judges_learn_in_half_precision() -> None:
-    judges = Discriminators(bands=[(512, 256)], spectral=[(512, 128)], periods=[3], channels=8)
+    judges = Discriminators(
+        bands=[(512, 256)], spectral=[(512, 128)], patches=[(512, 128)], periods=[3], channels=8
+    )
     with torch.autocast("cpu", torch.bfloat16):
         scores, _ = judges(white(2, 8_000))
     sum(score.square().mean() for score in scores).backward()  # type: ignore[union-attr]
@@ -191,8 +199,23 @@ def test_a_judge_of_periods_sees_its_period_alone() -> None:
 
 def test_judges_judge_in_every_view() -> None:
     judges = Discriminators(
-        bands=[(512, 256)], spectral=[(256, 64), (512, 128)], periods=[2, 3], channels=8
+        bands=[(512, 256)],
+        spectral=[(256, 64), (512, 128)],
+        patches=[(2_048, 512)],
+        periods=[2, 3],
+        channels=8,
     )
     scores, features = judges(white(2, 3_000))
-    assert len(scores) == len(features) == 5
+    assert len(scores) == len(features) == 6
     assert all(score.dtype == torch.float32 for score in scores)
+    with torch.inference_mode():
+        alone = [judges(white(2, 3_000), turn)[0] for turn in range(7)]
+        together = judges(white(2, 3_000))[0]
+    assert all(len(one) == 1 for one in alone)
+    assert all(torch.equal(alone[turn][0], together[turn % 6]) for turn in range(7))
+
+
+def test_a_judge_of_patches_sees_no_phases() -> None:
+    judge = PatchDiscriminator(512, 128, 8)
+    with torch.inference_mode():
+        assert torch.allclose(judge(white(1, 4_000))[0], judge(-white(1, 4_000))[0], atol=1e-6)

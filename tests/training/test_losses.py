@@ -23,8 +23,9 @@ def white(seed: int, samples: int = 8_000) -> Tensor:
 
 def test_equal_signals_are_at_no_distance() -> None:
     losses = spectral_losses(white(1), white(1), RESOLUTIONS)
-    assert set(losses) == {"complex", "magnitude", "log_spectral"}
+    assert set(losses) == {"complex", "magnitude", "log_spectral", "envelope"}
     assert float(losses["complex"]) == float(losses["magnitude"]) == 0.0
+    assert float(losses["envelope"]) == 0.0
     assert float(losses["log_spectral"]) == pytest.approx(1e-3)  # the root's floor
 
 
@@ -44,6 +45,19 @@ def test_a_flipped_sign_is_seen_by_the_complex_distance_alone() -> None:
     assert float(losses["magnitude"]) == 0.0
     assert float(losses["log_spectral"]) == pytest.approx(1e-3)
     assert float(losses["complex"]) > 0.1
+
+
+def test_noise_is_near_to_other_noise_by_its_envelope() -> None:
+    """Bins of two noises differ by 7.9 dB (0.79), their patches by far less; a level by itself."""
+    losses = spectral_losses(white(1), white(2), [(1_024, 256)])
+    assert float(losses["log_spectral"]) == pytest.approx(0.79, abs=0.03)
+    assert float(losses["envelope"]) < 0.25
+    louder = spectral_losses(10.0 * white(1), white(1), RESOLUTIONS)
+    assert float(louder["envelope"]) == pytest.approx(2.0, abs=1e-3)
+
+
+def test_what_is_not_wanted_is_not_computed() -> None:
+    assert set(spectral_losses(white(1), white(2), RESOLUTIONS, {"envelope"})) == {"envelope"}
 
 
 def test_several_resolutions_count_alike() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import shutil
@@ -22,16 +21,19 @@ from speakup.models.catalogue import load_model
 from speakup.networks import ARCHITECTURES, spectra
 from speakup.training import recipe as recipe_module
 from speakup.training import rooms, simulate, trainer
-from speakup.training.bandlimits import UpsampleRecipe, UpsampleSimulator
+from speakup.training.bandlimits import UpsampleRecipe
 from speakup.training.checkpoint import grown as with_new_blocks
 from speakup.training.checkpoint import start_from
 from speakup.training.data import Corpus
 from speakup.training.export import export
+from speakup.training.mixtures import MixtureRecipe, MixtureSimulator
+from speakup.training.objective import check_losses
 from speakup.training.recipe import (
     AdversaryRecipe,
     DataRecipe,
     OptimiserRecipe,
     Recipe,
+    build_recipe,
     read_recipe,
 )
 from speakup.training.rooms import simulate_room, vary_room
@@ -93,24 +95,44 @@ def small_recipe(task: str = "denoise", **changes: Any) -> Recipe:
     known: dict[str, Any] = {
         "name": "small",
         "task": task,
-        "architecture": "band-mixer" if mixer else "band-extender",
+        "architecture": "band-mixer" if mixer else "source-filter-extender",
         "hyperparameters": SMALL_MIXER if mixer else SMALL_EXTENDER,
-        "data": DataRecipe(
-            {"speech/*": 1.0}, {"noise/*": 1.0}, {"rooms/*": 1.0}, RATE if mixer else 44_100
-        ),
-        "optimiser": OptimiserRecipe(
-            steps=4, batch=2, micro_batch=1, segment_seconds=0.3, warmup_steps=2, decay_steps=2
-        ),
+        "data": {
+            "speech": {"speech/*": 1.0},
+            "noise": {"noise/*": 1.0},
+            "rooms": {"rooms/*": 1.0},
+            "sample_rate": RATE if mixer else 44_100,
+        },
+        "optimiser": SMALL_PLAN,
         "losses": {"complex": 1.0, "magnitude": 1.0, "log_spectral": 0.1},
-        "resolutions": ((512, 128),),
+        "resolutions": [[512, 128]],
         "description": "A test",
     }
-    return Recipe(**(known | changes))
+    return build_recipe(known | changes, "small.toml")
 
+
+SMALL_PLAN: dict[str, Any] = {
+    "steps": 4,
+    "batch": 2,
+    "micro_batch": 1,
+    "segment_seconds": 0.3,
+    "warmup_steps": 2,
+    "decay_steps": 2,
+}
 
 GAN: dict[str, Any] = {
-    "adversary": AdversaryRecipe(1, spectral=((256, 128),), periods=(3,), channels=4),
+    "adversary": {"from_step": 1, "spectral": [[256, 128]], "periods": [3], "channels": 4},
     "losses": {"complex": 1.0, "distortion": 0.1, "adversarial": 0.5, "feature": 0.5},
+}
+TURNS: dict[str, Any] = GAN | {
+    "adversary": {
+        "from_step": 0,
+        "patches": [[256, 64], [512, 128]],
+        "periods": [3],
+        "channels": 8,
+        "in_turn": True,
+        "judged": 1,
+    },
 }
 
 
@@ -468,68 +490,6 @@ def test_a_denoiser_can_do_without_recorded_noise_and_rooms(material: Path, tmp_
     assert torch.isfinite(degraded).all()
 
 
-def upsample_simulator(material: Path, cache: Path, **changes: Any) -> UpsampleSimulator:
-    damage = DenoiseSimulator(
-        corpus(material, cache, "speech/*"),
-        corpus(material, cache, "noise/*"),
-        corpus(material, cache, "rooms/*"),
-        corpus(material, cache, "noise/*"),
-        DenoiseRecipe(noise=1.0, snr_db=(0.0, 0.0), reverb=0.0),
-    )
-    speech = corpus(material, cache, "speech/*", rate=44_100)
-    return UpsampleSimulator(speech, damage, UpsampleRecipe(**changes))
-
-
-def test_the_upsampler_hears_what_the_denoiser_leaves(material: Path, tmp_path: Path) -> None:
-    folder = save_model(tmp_path / "model", small_mixer())
-    plain, restored = (
-        upsample_simulator(
-            material,
-            tmp_path,
-            restored=share,
-            denoiser=str(folder),
-            common=1.0,
-            common_cutoffs_hz=(12_000.0,),
-            cutoff_error=0.0,
-        ).draw(2, 22_050, seeded(), torch.device("cpu"))
-        for share in (0.0, 1.0)
-    )
-    assert torch.equal(plain[1], restored[1])
-    change = torch.fft.rfft(restored[0] - plain[0]).abs().square()
-    hertz = torch.fft.rfftfreq(22_050, 1 / 44_100)
-    below, above = change[:, hertz < 7_500].sum(), change[:, hertz > 8_500].sum()
-    assert float(below) > 1e-2 * float(torch.fft.rfft(plain[0]).abs().square().sum())
-    assert float(above) < 1e-3 * float(below)
-
-
-@pytest.mark.parametrize("change", ["speed", "equaliser"])
-def test_the_upsampler_hears_other_voices(material: Path, tmp_path: Path, change: str) -> None:
-    plain, other = (
-        upsample_simulator(material, tmp_path, **changes, level_spread_db=0.0).draw(
-            4, 22_050, seeded(), torch.device("cpu")
-        )[1]
-        for changes in ({}, {change: 1.0})
-    )
-    assert other.shape == plain.shape and bool(torch.isfinite(other).all())
-    assert spectra.rms(other).flatten().tolist() == pytest.approx([LEVEL] * 4, rel=1e-3)
-    assert float(spectra.rms(other - plain).min()) > 0.02 * LEVEL
-
-
-def test_the_upsampler_sees_what_lies_under_the_cutoff(material: Path, tmp_path: Path) -> None:
-    simulator = upsample_simulator(material, tmp_path, level_spread_db=0.0)
-    limited, full, cutoffs = simulator.draw(6, 22_050, seeded(), torch.device("cpu"))
-    assert limited.shape == full.shape == (6, 22_050) and cutoffs.shape == (6,)
-    assert bool(((cutoffs > 0.94 * 3_400) & (cutoffs < 1.06 * 16_000)).all())
-    assert spectra.rms(full).flatten().tolist() == pytest.approx([LEVEL] * 6, rel=1e-3)
-    hertz, window = torch.fft.rfftfreq(22_050, 1 / 44_100), torch.hann_window(22_050)
-    for one, two, cutoff in zip(limited, full, cutoffs.tolist(), strict=True):
-        before, after = torch.fft.rfft(window * two), torch.fft.rfft(window * one)
-        above, below = hertz > 1.08 * cutoff, hertz < 0.85 * cutoff
-        assert float(after[above].abs().square().sum()) < 1e-4 * float(before.abs().square().sum())
-        change = (after - before)[below].abs().square().sum() / before[below].abs().square().sum()
-        assert float(change) < 1e-3
-
-
 # Recipes
 
 
@@ -556,11 +516,57 @@ spectral = [[256, 64]]
 def test_a_recipe_is_read_into_its_fields(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text(RECIPE)
     recipe = read_recipe(tmp_path / "a.toml")
-    assert recipe.resolutions == ((512, 128), (1_024, 256))
     assert recipe.data == DataRecipe({"speech/*": 1.0})
-    assert recipe.optimiser == OptimiserRecipe(steps=3)
-    assert recipe.adversary == AdversaryRecipe(2, spectral=((256, 64),))
-    assert recipe.start_from is None
+    (phase,) = recipe.phases
+    assert (phase.name, phase.steps, phase.seed, phase.start) == ("small", 3, 0, ())
+    assert phase.resolutions == ((512, 128), (1_024, 256))
+    assert phase.optimiser == OptimiserRecipe(steps=3)
+    assert phase.adversary == AdversaryRecipe(2, spectral=((256, 64),))
+
+
+PHASES = """
+[[phase]]
+name = "easy"
+hours = 2
+seed = 5
+optimiser = { steps = 0, batch = 10, segment_seconds = 6.0 }
+
+[[phase]]
+name = "hard"
+start = "easy"
+simulation = { room = 0.5 }
+losses = { complex = 0.0, magnitude = 2.0 }
+optimiser = { learning_rate = 0.5 }
+"""
+
+
+def test_phases_change_single_keys_of_what_holds_for_all(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(RECIPE + PHASES)
+    easy, hard = read_recipe(tmp_path / "a.toml").phases
+    assert easy.steps == 120  # two hours are 7,200 s; a step hears 60
+    assert easy.step_hours * easy.steps == pytest.approx(2.0)
+    assert (easy.losses, hard.losses) == ({"complex": 1.0}, {"magnitude": 2.0})
+    assert hard.optimiser == OptimiserRecipe(steps=3, learning_rate=0.5)
+    assert (easy.start, hard.start) == ((), ("easy",))
+    assert (easy.simulation, hard.simulation) == ({}, {"room": 0.5})
+    assert easy.adversary == hard.adversary == AdversaryRecipe(2, spectral=((256, 64),))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"hard"', '"easy"', "two phases of one name"),
+        ("steps = 0, ", "", "either steps or hours"),
+        ("hours = 2", "", "either steps or hours"),
+        ("seed = 5", "sead = 5", "unknown key sead"),
+        ("batch = 10", 'kind = "adam"', "Choose adamw or muon"),
+    ],
+)
+def test_a_phase_with_a_mistake_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in PHASES
+    (tmp_path / "a.toml").write_text(RECIPE + PHASES.replace(old, new))
+    with pytest.raises(ConfigError, match=said):
+        read_recipe(tmp_path / "a.toml")
 
 
 @pytest.mark.parametrize(
@@ -581,7 +587,7 @@ def test_a_recipe_with_a_mistake_is_refused(tmp_path: Path, old: str, new: str, 
     assert old in RECIPE
     (tmp_path / "a.toml").write_text(RECIPE.replace(old, new))
     if not said:
-        assert read_recipe(tmp_path / "a.toml").adversary is None
+        assert read_recipe(tmp_path / "a.toml").phases[0].adversary is None
         return
     with pytest.raises(ConfigError, match=said):
         read_recipe(tmp_path / "a.toml")
@@ -606,9 +612,10 @@ def test_the_recipes_that_come_along_can_be_trained(path: Path) -> None:
     recipe = read_recipe(path)
     network = ARCHITECTURES[recipe.architecture](**recipe.hyperparameters)
     assert sum(weight.numel() for weight in network.parameters()) > 100_000
-    trainer._check_losses(recipe)
-    kind = DenoiseRecipe if recipe.task == "denoise" else UpsampleRecipe
-    recipe_module.build(kind, recipe.simulation, "[simulation]")
+    kind = MixtureRecipe if recipe.task == "denoise" else UpsampleRecipe
+    for phase in recipe.phases:
+        check_losses(phase.losses, phase.name)
+        recipe_module.build(kind, phase.simulation, "[simulation]")
 
 
 # The loop
@@ -630,8 +637,7 @@ def equal(one: Any, two: Any) -> bool:
 def test_two_steps_change_the_weights_and_are_told(
     material: Path, tmp_path: Path, task: str
 ) -> None:
-    recipe = small_recipe(task)
-    recipe = dataclasses.replace(recipe, optimiser=dataclasses.replace(recipe.optimiser, steps=2))
+    recipe = small_recipe(task, optimiser=SMALL_PLAN | {"steps": 2})
     told: list[TrainingLog] = []
     checkpoint = train(recipe, material, tmp_path / "run", on_log=told.append, log_every=1)
     assert checkpoint == tmp_path / "run" / "checkpoint.pt"
@@ -641,41 +647,69 @@ def test_two_steps_change_the_weights_and_are_told(
     assert told[0].audio_seconds_per_second > 0.0
     after = stored(checkpoint)
     assert after["step"] == 2
-    torch.manual_seed(recipe.optimiser.seed)
+    torch.manual_seed(0)
     before = ARCHITECTURES[recipe.architecture](**recipe.hyperparameters).state_dict()
     changed = [key for key in before if not torch.equal(before[key], after["generator"][key])]
     assert len(changed) == len(before)
     assert not any(torch.equal(after["average"][key], after["generator"][key]) for key in before)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoint.pt"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoint.pt", "phases"}
 
 
-@pytest.mark.parametrize("changes", [{}, GAN], ids=["regression", "gan"])
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+@pytest.mark.parametrize("changes", [{}, GAN, TURNS], ids=["regression", "gan", "in turn"])
+@pytest.mark.parametrize("stopped", [1, 2, 3], ids=["in the first", "between", "in the second"])
 def test_a_resumed_run_is_an_unbroken_one_bit_for_bit(
-    material: Path, tmp_path: Path, changes: dict[str, Any]
+    material: Path, tmp_path: Path, changes: dict[str, Any], kind: str, stopped: int
 ) -> None:
-    recipe = small_recipe(**changes)
+    """Stopped within a phase, or when one is done and the next has not yet begun."""
+    plan = SMALL_PLAN | {"steps": 2, "kind": kind, "edges": ["split", "join"]}
+    phases = [{"name": "one", "seed": 1}, {"name": "two", "seed": 2}]
+    recipe = small_recipe(**changes, optimiser=plan, phase=phases)
     unbroken = train(recipe, material, tmp_path / "unbroken")
 
     class Stop(Exception):
         pass
 
+    told: list[TrainingLog] = []
+
     def stop(entry: TrainingLog) -> None:
-        if entry.step == 3:
+        told.append(entry)
+        if len(told) == stopped + 1:
             raise Stop
 
     with pytest.raises(Stop):
-        train(recipe, material, tmp_path / "broken", on_log=stop, log_every=1, save_every=2)
-    assert stored(tmp_path / "broken" / "checkpoint.pt")["step"] == 2
+        train(recipe, material, tmp_path / "broken", on_log=stop, log_every=1, save_seconds=0.0)
     torch.manual_seed(99)
     resumed = train(recipe, material, tmp_path / "broken")
     assert equal(stored(resumed), stored(unbroken))
 
 
+def test_a_resumed_run_draws_what_its_network_would_have_drawn(
+    material: Path, tmp_path: Path
+) -> None:
+    """The upsampler's noise begins elsewhere in every step."""
+    longer = SMALL_PLAN | {"steps": 3}
+    unbroken = train(small_recipe("upsample", optimiser=longer), material, tmp_path / "one")
+    run = tmp_path / "two"
+
+    class Stop(Exception):
+        pass
+
+    def stop(entry: TrainingLog) -> None:
+        if entry.step == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        recipe = small_recipe("upsample", optimiser=longer)
+        train(recipe, material, run, on_log=stop, log_every=1, save_seconds=0.0)
+    torch.manual_seed(99)
+    resumed = train(small_recipe("upsample", optimiser=longer), material, run)
+    assert equal(stored(resumed), stored(unbroken))
+
+
 def test_a_seed_decides_what_is_drawn(material: Path, tmp_path: Path) -> None:
     def run(name: str, seed: int) -> list[dict[str, float]]:
-        recipe = small_recipe()
-        optimiser = dataclasses.replace(recipe.optimiser, seed=seed)
-        recipe = dataclasses.replace(recipe, optimiser=optimiser)
+        recipe = small_recipe(seed=seed)
         told: list[TrainingLog] = []
         train(recipe, material, tmp_path / name, on_log=told.append, log_every=1)
         return [entry.losses for entry in told]
@@ -702,8 +736,8 @@ def test_discriminators_learn_from_their_step_on(material: Path, tmp_path: Path)
     adversarial = {"discriminator", "adversarial", "feature"}
     assert not adversarial & set(told[0].losses)
     assert all(adversarial <= set(entry.losses) for entry in told[1:])
-    torch.manual_seed(recipe.optimiser.seed)
-    before = trainer._build_state(recipe, torch.device("cpu")).discriminators
+    torch.manual_seed(0)
+    before = trainer._build_state(recipe, recipe.phases[0], torch.device("cpu")).discriminators
     assert before is not None
     after = stored(checkpoint)["discriminators"]
     assert not any(torch.equal(after[key], weight) for key, weight in before.state_dict().items())
@@ -711,8 +745,7 @@ def test_discriminators_learn_from_their_step_on(material: Path, tmp_path: Path)
 
 def test_a_run_can_go_on_with_discriminators(material: Path, tmp_path: Path) -> None:
     train(small_recipe(), material, tmp_path / "run")
-    longer = small_recipe(**GAN)
-    longer = dataclasses.replace(longer, optimiser=dataclasses.replace(longer.optimiser, steps=5))
+    longer = small_recipe(**GAN, optimiser=SMALL_PLAN | {"steps": 5})
     assert stored(train(longer, material, tmp_path / "run"))["step"] == 5
 
 
@@ -720,21 +753,21 @@ def test_no_numbers_teach_nothing(
     material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch that comes out as no numbers must not spoil generator or discriminators."""
-    draw = DenoiseSimulator.draw
+    draw = MixtureSimulator.draw
 
     def broken(*arguments: Any) -> tuple[Tensor, Tensor]:
         degraded, clean = draw(*arguments)
         return degraded * math.nan, clean
 
-    monkeypatch.setattr(DenoiseSimulator, "draw", broken)
+    monkeypatch.setattr(MixtureSimulator, "draw", broken)
     weights = stored(train(small_recipe(**GAN), material, tmp_path / "run"))
     for part in ("generator", "average", "discriminators"):
         assert all(torch.isfinite(weight).all() for weight in weights[part].values())
 
 
 def test_the_learning_rate_warms_up_holds_and_decays() -> None:
-    plan = OptimiserRecipe(steps=100, warmup_steps=10, decay_steps=20, final_share=0.1)
-    shares = [learning_rate_share(step, plan) for step in range(100)]
+    plan = OptimiserRecipe(warmup_steps=10, decay_steps=20, final_share=0.1)
+    shares = [learning_rate_share(step, 100, plan) for step in range(100)]
     assert shares[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert shares[10:80] == [1.0] * 70
     assert shares[90] == pytest.approx(0.5)
@@ -750,11 +783,8 @@ def test_training_starts_from_other_weights(material: Path, tmp_path: Path, kind
     else:
         start = train(small_recipe(), material, tmp_path / "first")
         expected = stored(start)["average"]
-    recipe = small_recipe(start_from=str(start))
-    recipe = dataclasses.replace(
-        recipe,
-        optimiser=dataclasses.replace(recipe.optimiser, steps=1, learning_rate=0.0),
-    )
+    still = SMALL_PLAN | {"steps": 1, "learning_rate": 0.0}
+    recipe = small_recipe(start=str(start), optimiser=still)
     weights = stored(train(recipe, material, tmp_path / "second"))["generator"]
     assert equal(dict(weights), dict(expected))
 
@@ -767,7 +797,7 @@ def test_training_starts_from_other_weights(material: Path, tmp_path: Path, kind
         ({"hyperparameters": SMALL_MIXER | {"features": -2}}, "make no network"),
         ({"losses": {"complex": 1.0, "beauty": 1.0}}, "unknown loss beauty"),
         ({"losses": {"adversarial": 1.0}}, "has no loss for the steps before"),
-        ({"data": DataRecipe({"nowhere": 1.0})}, "no folder matches"),
+        ({"data": {"speech": {"nowhere": 1.0}}}, "no folder matches"),
         ({"simulation": {"echo": 1.0}}, "unknown key echo"),
     ],
 )
