@@ -31,9 +31,17 @@ def stream(
     channels: int = 2,
     block: int = 70,
     margin: int | None = None,
+    quiet_power: float = 1e-7,
 ) -> StatefulStream:
-    start = torch.zeros(channels, LATENCY + 1)
-    return StatefulStream(network, start, hop=HOP, latency=LATENCY, block=block, margin=margin)
+    return StatefulStream(
+        network,
+        torch.zeros(channels, LATENCY + 1),
+        hop=HOP,
+        latency=LATENCY,
+        block=block,
+        margin=margin,
+        quiet_power=quiet_power,
+    )
 
 
 def sent(model: StatefulStream, waveform: Block, step: int) -> tuple[Block, Block]:
@@ -117,6 +125,9 @@ class TestSilence:
 
     def test_a_short_one_is_heard_whole(self) -> None:
         assert self.heard(self.quiet(200, 80, 300), 40) == 580 // HOP
+
+    def test_what_is_louder_than_silence_is_heard(self) -> None:
+        assert self.heard(self.quiet(200, 1000, 300, 1e-3), 40) == 1500 // HOP
 
     def test_without_a_margin_all_is_heard(self) -> None:
         assert self.heard(self.quiet(200, 1000, 300), None) == 1500 // HOP

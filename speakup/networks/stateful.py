@@ -17,9 +17,6 @@ from torch import Tensor
 
 Block = NDArray[np.float32]
 
-_QUIET_POWER = 1e-7
-"""Mean square of a hop under which nothing is said in it: -70 dBFS."""
-
 
 class StatefulDenoiser(Protocol):
     """A denoiser that goes through a stream once, from its past in a state of fixed size.
@@ -51,9 +48,9 @@ class StatefulStream:
     and `fallbacks` counts it.
 
     **Long silences are kept from the network.** While nothing is said, what a network takes for
-    usual drifts away from speech, and the first words afterwards come out distorted. So of a
-    silence (all channels under -70 dBFS) only the first and the last `margin` are heard, and what
-    is between comes out silent.
+    usual drifts away from speech, and the first words afterwards come out distorted. So with a
+    margin, only that much is heard of a silence at either end, and what is between comes out
+    silent.
 
     Args:
         network: Runs the network on (C, T) and a state.
@@ -62,6 +59,7 @@ class StatefulStream:
         latency: Samples by which its output comes late, whole hops.
         block: Samples that it is given at a time; brought down to whole hops.
         margin: Samples of a silence that are heard at either end; None for all of it.
+        quiet_power: Mean square under which a hop is silence, if it is that in all channels.
     """
 
     def __init__(
@@ -73,6 +71,7 @@ class StatefulStream:
         latency: int,
         block: int,
         margin: int | None = None,
+        quiet_power: float = 0.0,
     ) -> None:
         channels = len(start)
         self.fallbacks = 0
@@ -80,6 +79,7 @@ class StatefulStream:
         self._hop, self._late = hop, latency // hop
         self._block = max(1, block // hop)
         self._margin = None if margin is None else -(-margin // hop)
+        self._quiet_power = quiet_power
         self._pending = np.zeros((channels, 0), np.float32)
         self._quiet_before = np.ones(self._margin or 0, bool)  # as before the first sample
         # What waits to come out, by hops: the input, whether the network has heard it, and what
@@ -138,7 +138,7 @@ class StatefulStream:
         if self._margin is None:
             return np.zeros(hops, bool)
         seen = pending[:, : hops + self._margin]
-        quiet = (np.square(seen).mean(axis=2) < _QUIET_POWER).all(axis=0)
+        quiet = (np.square(seen).mean(axis=2) <= self._quiet_power).all(axis=0)
         after = np.ones(max(0, hops + self._margin - len(quiet)), bool)  # as behind the last one
         quiet = np.concatenate([self._quiet_before, quiet, after])
         loud = np.concatenate([[0], np.cumsum(~quiet)])
