@@ -6,6 +6,7 @@ The command line derives its options and their help from the fields of `Config`.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +25,9 @@ PRESETS: dict[str, dict[str, dict[str, str]]] = {
     },
 }
 """Preset -> kind of device, "" for any other -> task -> model."""
+
+
+_DEVICE = re.compile(r"auto|(?:cpu|cuda|mps)(?::\d+)?")
 
 
 def _setting(default: Any, help_text: str) -> Any:
@@ -106,6 +110,10 @@ class Config:
         if self.sample_rate != "keep" and not 8_000 <= int(self.sample_rate) <= 192_000:
             raise ConfigError(
                 f"sample-rate is {self.sample_rate}", None, "Give 8000 to 192000 Hz, or keep"
+            )
+        if not _DEVICE.fullmatch(self.device):
+            raise ConfigError(
+                f"device {self.device!r} is unknown", None, "Choose auto, cpu, cuda[:N] or mps"
             )
         for name in ("threads", "batch_size", "bitrate", "track"):
             value = getattr(self, name)

@@ -26,7 +26,7 @@ from speakup.cli.options import (
     takes_config,
 )
 from speakup.cli.pipe import PIPE, check_pipe, run_pipe
-from speakup.cli.terminal import Terminal, debugging, times, unexpected
+from speakup.cli.terminal import LOADING, Terminal, debugging, times, unexpected
 from speakup.config import Config
 from speakup.errors import ConfigError, SpeakupError
 from speakup.result import Result, duration
@@ -218,7 +218,10 @@ class _Run:
                 interruptible(say_interrupted),
                 progress.track(self._terminal, self._sizes()) as tracker,
             ):
-                workers = set_up(self._config, files=len(self._jobs), jobs=jobs)
+
+                def get_ready() -> int:
+                    with self._terminal.busy(LOADING):
+                        return set_up(self._config, files=len(self._jobs), jobs=jobs)
 
                 def tell(job: Job, doing: str, done: float, total: float | None) -> None:
                     tracker.tell(str(job.source), doing, done, total)
@@ -232,7 +235,7 @@ class _Run:
                     self._config,
                     overwrite=overwrite,
                     resume=resume,
-                    workers=workers,
+                    workers=get_ready,
                     on_result=end,
                     on_error=_show_trace,
                     progress=tell,

@@ -17,7 +17,7 @@ from speakup.cli.options import (
     NoProgress,
     takes_config,
 )
-from speakup.cli.terminal import Terminal, show
+from speakup.cli.terminal import LOADING, Terminal, show
 from speakup.config import Config
 
 if TYPE_CHECKING:
@@ -60,9 +60,10 @@ def evaluate(
     from speakup.judge.pairs import evaluate_pairs, read_pairs
 
     terminal = Terminal(progress=not no_progress)
-    prepare_models(config, terminal)  # once, and not pair by pair
-    set_up(config)
     found = read_pairs(pairs, limit)
+    prepare_models(config, terminal)  # once, and not pair by pair
+    with terminal.busy(LOADING):
+        set_up(config)
     with terminal.bars() as bars:
         task = bars.add_task(f"{len(found)} pairs", total=len(found), speed="", left="")
 

@@ -30,12 +30,15 @@ def analyze(
     ] = False,
 ) -> int:
     """Measure recordings, and check them against what platforms ask for."""
-    from speakup.judge.recording import delivery_checks, measure
+    from speakup.media import recording
 
     terminal = Terminal()
     failures: list[SpeakupError] = []
     for path in inputs:
         try:
+            recording.probe(path)  # What cannot be read is said before the meters load.
+            from speakup.judge.recording import delivery_checks, measure
+
             measured = measure(path, dnsmos=dnsmos)
         except SpeakupError as error:
             failures.append(error)
@@ -61,6 +64,10 @@ def report(
     ],
 ) -> int:
     """Write one HTML page with players, spectrograms and measurements of before and after."""
+    from speakup.media import recording
+
+    for path in (before, after):
+        recording.probe(path)  # What cannot be read is said before the meters load.
     from speakup.judge.page import write_report
 
     write_report(before, after, output)

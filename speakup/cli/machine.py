@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from speakup.cli.options import COMPUTE_FIELDS, MODEL_FIELDS, takes_config
-from speakup.cli.terminal import Terminal, show, times
+from speakup.cli.terminal import LOADING, Terminal, show, times
 from speakup.config import Config
 from speakup.result import duration
 
@@ -63,10 +63,16 @@ def bench(
     Steps are measured in CPU time, one after the other; in the total they work at the same time.
     """
     from speakup.cli.compute import set_up
-    from speakup.machine.bench import run_bench
 
-    set_up(config)
     terminal = Terminal()
+    if inputs is not None:
+        from speakup.media import recording
+
+        recording.probe(inputs)  # What cannot be read is said before anything heavy loads.
+    with terminal.busy(LOADING):
+        set_up(config)
+        from speakup.machine.bench import run_bench
+
     terminal.say("measuring ...")
     found = run_bench(config, inputs, seconds=seconds)
     if as_json:

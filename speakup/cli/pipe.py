@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speakup.cli import progress
+from speakup.cli.terminal import LOADING
 from speakup.config import Config
 from speakup.errors import ConfigError, InputError, OutputError, SpeakupError
 
@@ -139,12 +140,17 @@ def _enhanced(
     overwrite: bool,
 ) -> Result:
     from speakup.cli.compute import set_up
-    from speakup.pipeline import Pipeline
+    from speakup.measure.delivery import resolve_target
+    from speakup.media.tracks import plan_tracks
 
     label = names[str(source)]
     try:
         with progress.track(terminal, {label: 0.0}) as tracker:
-            set_up(config)
+            resolve_target(config.loudness, config.true_peak)
+            plan_tracks(source, target, config, [])  # What cannot be had is said at once.
+            with terminal.busy(LOADING):
+                set_up(config)
+                from speakup.pipeline import Pipeline
 
             def tell(doing: str, done: float, total: float | None) -> None:
                 tracker.tell(label, doing, done, total)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress
 
+LOADING = "loading PyTorch"
+"""What to say while the networks' library loads, which takes seconds."""
+
 
 def debugging() -> bool:
     """Tell whether errors are to be shown with their tracebacks."""
@@ -35,10 +38,16 @@ def console(*, stderr: bool) -> Console:
 
 
 def show(table: RenderableType) -> None:
-    """Write a table to stdout."""
-    from rich.padding import Padding
+    """Write a table to stdout; what fills up its lines is left out at their ends."""
+    from rich.segment import Segment, Segments
 
-    console(stderr=False).print(Padding(table, (0, 0, 0, 0), expand=False), soft_wrap=False)
+    to = console(stderr=False)
+    for line in to.render_lines(table, pad=False):
+        while line and not line[-1].text.strip():
+            line.pop()
+        if line:
+            line[-1] = Segment(line[-1].text.rstrip(), line[-1].style)
+        to.print(Segments([*line, Segment.line()]), end="")
 
 
 def say_error(problem: BaseException | str, to: Console | None = None) -> None:
@@ -113,6 +122,23 @@ class Terminal:
     def warn(self, text: str) -> None:
         """Write what the user should know to stderr, below the line it belongs to."""
         self.say("  ", ("warning: ", "yellow"), text)
+
+    @contextlib.contextmanager
+    def busy(self, doing: str) -> Iterator[None]:
+        """Say on the terminal what takes a while, until the end of the block; elsewhere if verbose.
+
+        Args:
+            doing: What is done, such as "loading PyTorch".
+        """
+        if self.verbose and not self.console.is_terminal:
+            self.say(doing)
+        shown = self.bars() if self._live is None else contextlib.nullcontext(self._live)
+        with shown as live:
+            task = live.add_task(doing, total=None, doing="", speed="", left="")
+            try:
+                yield
+            finally:
+                live.remove_task(task)
 
     @contextlib.contextmanager
     def bars(self, *, doing: bool = False) -> Iterator[Progress]:

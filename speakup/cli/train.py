@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speakup.cli.terminal import Terminal, times
+from speakup.cli.terminal import LOADING, Terminal, times
+from speakup.errors import ModelError
 
 if TYPE_CHECKING:
     from speakup.training.trainer import TrainingLog
@@ -33,10 +34,12 @@ def train(
 ) -> int:
     """Train a network by its recipe, going on from the run's last checkpoint."""
     from speakup.training.recipe import read_recipe
-    from speakup.training.trainer import train as run_training
 
     terminal = Terminal()
     plan = read_recipe(_recipe_path(recipe))
+    with terminal.busy(LOADING):
+        from speakup.training.trainer import train as run_training
+
     if steps is not None:
         plan = dataclasses.replace(plan, optimiser=dataclasses.replace(plan.optimiser, steps=steps))
     folder = run or Path("runs") / plan.name
@@ -71,7 +74,10 @@ def export(
     ] = None,
 ) -> int:
     """Turn a checkpoint into a model: safetensors, config and a card, ready for hf upload."""
-    from speakup.training.export import export as write_model
+    if not checkpoint.is_file():
+        raise ModelError("no such file", checkpoint, "Name a run's checkpoint.pt")
+    with Terminal().busy(LOADING):
+        from speakup.training.export import export as write_model
 
     made = write_model(checkpoint, folder, licence=licence, languages=language or ())
     typer.echo(str(made))

@@ -10,18 +10,22 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speakup.config import Config
-from speakup.errors import ConfigError, InputError, OutputError
+from speakup.errors import ConfigError, InputError, OutputError, SpeakupError
 from speakup.files import Claim, clear
 from speakup.folders.journal import Journal, settings_digest
 from speakup.folders.plan import Job, plan_jobs, planned_models
+from speakup.measure.delivery import resolve_target
 from speakup.media import recording
+from speakup.media.tracks import plan_tracks
 from speakup.models.cards import ModelCard
 from speakup.models.catalogue import fetch_models
-from speakup.pipeline import Pipeline
 from speakup.result import Result
+
+if TYPE_CHECKING:
+    from speakup.pipeline import Pipeline
 
 BatchProgress = Callable[[Job, str, float, float | None], None]
 """Called as (job, what is being done, seconds done, seconds in all or None), from any thread."""
@@ -104,7 +108,7 @@ def run_jobs(
     *,
     overwrite: bool = False,
     resume: bool = True,
-    workers: int = 1,
+    workers: int | Callable[[], int] = 1,
     on_result: Callable[[Result], None] | None = None,
     on_error: Callable[[Exception], None] | None = None,
     progress: BatchProgress | None = None,
@@ -120,7 +124,8 @@ def run_jobs(
         overwrite: Replace outputs that exist; else they are kept and reported as skipped, but for
             those that an earlier run made from an input or with settings that have changed.
         resume: Heed the journals in the folders of outputs: what is finished is not done again.
-        workers: Jobs at a time; one works in this thread.
+        workers: Jobs at a time, of which one works in this thread; or what tells how many, called
+            once, before the networks' libraries load, unless there is nothing to do.
         on_result: Called with every result as it comes, in this thread.
         on_error: Called with the exception behind every failed result, from any thread.
         progress: Called with each step of each job, from any thread.
@@ -131,8 +136,13 @@ def run_jobs(
         ModelError: a model that is needed cannot be had.
     """
     started = time.perf_counter()
-    pipeline = Pipeline(config)
+    resolve_target(config.loudness, config.true_peak)  # A wrong one is wrong for all jobs.
     accounts = Accounts(jobs, config, overwrite=overwrite, resume=resume)
+    works = any(_wants_work(job, accounts) for job in jobs)
+    at_once = workers if isinstance(workers, int) else workers() if works else 1
+    pipeline = _Later(config)
+    if works:
+        pipeline.get()  # What cannot be used on this machine ends the run, not each job.
     for folder in {place for job in jobs for place in _written_to(job)}:
         clear(folder)
     stopping = threading.Event()
@@ -147,7 +157,7 @@ def run_jobs(
         return _run(job, pipeline, accounts, wait=wait, tell=tell, on_error=on_error)
 
     results: dict[int, Result] = {}
-    with contextlib.closing(_completed(jobs, run, workers, stopping)) as completed:
+    with contextlib.closing(_completed(jobs, run, at_once, stopping)) as completed:
         for index, result in completed:
             results[index] = result
             if on_result is not None:
@@ -181,7 +191,7 @@ class Accounts:
         resume: bool = True,
         cards: Sequence[ModelCard] | None = None,
     ) -> None:
-        self.overwrite, self._resume = overwrite, resume
+        self.config, self.overwrite, self._resume = config, overwrite, resume
         if cards is None:
             cards = fetch_models(
                 planned_models(config),
@@ -224,6 +234,39 @@ class Accounts:
                 journal.end()
 
 
+class _Later:
+    """The pipeline, made when the first recording wants it: torch alone takes seconds to load."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._made: Pipeline | None = None
+        self._making = threading.Lock()
+
+    def get(self) -> Pipeline:
+        """Give the one pipeline of all jobs.
+
+        Raises:
+            ConfigError: a setting cannot be used on this machine.
+        """
+        with self._making:
+            if self._made is None:
+                from speakup.pipeline import Pipeline
+
+                self._made = Pipeline(self._config)
+            return self._made
+
+
+def _wants_work(job: Job, accounts: Accounts) -> bool:
+    """Tell whether a job comes to more than a skip or a refusal, as far as heads of files tell."""
+    if job.error is not None or job.target is None:
+        return False
+    try:
+        plan_tracks(job.source, job.target, accounts.config, [])
+    except SpeakupError:
+        return False
+    return accounts.reason_to_skip(job) is None
+
+
 class _Stopped(BaseException):
     """Unwinds a worker after an interruption; nothing catches it but the pool."""
 
@@ -262,7 +305,7 @@ def _completed(
 
 def _run(
     job: Job,
-    pipeline: Pipeline,
+    pipeline: _Later,
     accounts: Accounts,
     *,
     wait: bool,
@@ -296,7 +339,7 @@ def _written_to(job: Job) -> list[Path]:
 def _done(
     job: Job,
     target: Path,
-    pipeline: Pipeline,
+    pipeline: _Later,
     accounts: Accounts,
     *,
     wait: bool,
@@ -305,7 +348,10 @@ def _done(
     """Do a job that can be done, as `_run` does."""
     journal = accounts.journal(job)
     if journal is None:
-        return pipeline.run(job.source, target, overwrite=accounts.overwrite, progress=tell)
+        plan_tracks(job.source, target, accounts.config, [])  # What cannot be had is said at once.
+        if (reason := accounts.reason_to_skip(job)) is not None:
+            return _skipped(job, reason)
+        return pipeline.get().run(job.source, target, overwrite=accounts.overwrite, progress=tell)
     if (reason := accounts.reason_to_skip(job)) is not None:
         return _skipped(job, reason)
     if not target.parent.is_dir():
@@ -329,7 +375,9 @@ def _done(
         def record(written: os.stat_result) -> None:
             journal.record(job.source, state, target, written)
 
-        return pipeline.run(job.source, target, overwrite=True, progress=tell, when_whole=record)
+        plan_tracks(job.source, target, accounts.config, [])
+        run = pipeline.get().run
+        return run(job.source, target, overwrite=True, progress=tell, when_whole=record)
 
 
 def _is_other_file(target: Path, source: Path) -> bool:
