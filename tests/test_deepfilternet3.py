@@ -19,9 +19,10 @@ from scipy import signal
 from torch import Tensor
 from torch.nn import functional
 
-from speakup import dsp
+from speakup.blocks import db_to_gain
 from speakup.models import deepfilter
 from speakup.networks.published.deepfilternet3 import DeepFilterNet3, post_filter
+from speakup.networks.resampling import resample
 from speakup.networks.stateful import StatefulStream
 
 RATE = 48_000
@@ -47,7 +48,7 @@ def white(rows: int, samples: int) -> Tensor:
 
 def voice(seconds: float, seed: int = 0) -> Tensor:
     """Give syllables in noise, (1, T); from 16 kHz, so that the top is empty."""
-    return dsp.resample(voice_16k(int(seconds * 16_000), seed), 16_000, RATE)
+    return resample(voice_16k(int(seconds * 16_000), seed), 16_000, RATE)
 
 
 def streamed(network: DeepFilterNet3, waveform: Tensor, step: int, **options: Any) -> Tensor:
@@ -359,6 +360,6 @@ class TestAgainstTheRuntime:
     ) -> None:
         waveform = noisy(4)
         reference, _ = runtime.denoise(waveform, limit_db=12.0)
-        floor = dsp.db_to_gain(-12.0)
+        floor = db_to_gain(-12.0)
         result = floor * waveform + (1.0 - floor) * network.denoise(waveform)
         assert snr_db(result, reference) > 70.0

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,55 @@ def test_first_block_installs_and_enhances_the_clip(tmp_path: Path) -> None:
     assert events[0]["warnings"] == []
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX systems")
+def test_the_lines_before_it_get_the_source_and_an_environment(tmp_path: Path) -> None:
+    lines = block_after("get").splitlines()
+    assert lines[0].startswith(f"git clone {project_address()} && ")
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: there is nothing to clone")
+    lines[0] = lines[0].replace(project_address(), shlex.quote(f"file://{ROOT}") + " speakup")
+    script = "\n".join([*lines, "python -c 'import sys; print(sys.prefix)'; ls examples/room.flac"])
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        ["sh", "-e", "-c", script], cwd=tmp_path, capture_output=True, text=True, env=variables
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(tmp_path / "speakup" / ".venv"), "examples/room.flac"]
+
+
+def project_address() -> str:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    return str(project["urls"]["Repository"])
+
+
+def test_every_page_and_recipe_names_the_same_repository() -> None:
+    known = project_address()
+    owner, name = known.split("/")[-2:]
+    places = ["README.md", "CONTRIBUTING.md", "docs/install.md", "packaging/conda/recipe.yaml"]
+    for place in places:
+        text = (ROOT / place).read_text("utf-8")
+        ours = re.findall(rf"https://github\.com/([\w.-]+)/{name}\b", text)
+        assert ours and set(ours) == {owner}, place
+
+
+def test_the_weekly_job_runs_the_first_command() -> None:
+    job = (ROOT / ".github" / "workflows" / "weekly.yml").read_text("utf-8")
+    _, enhance = block_after("install").split(" && ")
+    assert f"run: {enhance}\n" in job
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    stated = [line.split(" :: ")[-1] for line in project["classifiers"] if " :: 3." in line]
+    assert re.findall(r"python: \[(.*)\]", job) == [", ".join(f'"{one}"' for one in stated)]
+
+
+def test_the_lowest_versions_are_those_of_the_requirements() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    table = text.partition("<!-- lowest -->")[2].partition("\n\n")[0]
+    listed = re.findall(r"^\| ([\w-]+) \| ([\d.]+) \|$", table, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert [f"{name}>={version}" for name, version in listed] == project["dependencies"]
+
+
 def test_second_block_is_the_one_that_ci_runs() -> None:
     block = block_after("test")
     assert "\n" not in block, "one command"
@@ -165,6 +215,7 @@ def test_folder_script_runs_and_names_what_failed(recordings: Path, tmp_path: Pa
 def test_options_named_exist() -> None:
     shown = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", help_of("enhance")))
     text = re.sub(r"```.*?```", "", README, flags=re.DOTALL) + block_after("run")
+    text = re.sub(r"`(?:pip|pipx|uv) [^`]+`", "", text)  # whose options are their own
     named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", text)) - {"--help"}
     assert named
     assert named - shown == set()

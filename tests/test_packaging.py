@@ -70,7 +70,7 @@ def test_metadata_opens_torch_upwards(metadata: Message) -> None:
             assert re.match(r"[\w.-]+>=[\d.]+(;.*)?$", line.replace(" ", "")), line
     assert metadata["Version"] == speakup.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert metadata["Requires-Python"] == "<3.14,>=3.11"
+    assert metadata["Requires-Python"] == "<3.15,>=3.11"
 
 
 def test_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import typer
 
 from speakup import __version__
 from speakup.cli import enhance, evaluate, listen, machine, models, train
+from speakup.cli.encoding import adapt
+from speakup.cli.help import Command, Group
 from speakup.cli.terminal import debugging, say_error
 from speakup.errors import ConfigError, SpeakupError
 
@@ -22,7 +24,6 @@ _EXTRAS = {
     "onnxruntime": "eval",
     "librosa": "eval",
     "pocketsphinx": "eval",
-    "matplotlib": "eval",
     "PIL": "eval",
 }
 """Which extra holds an optional package."""
@@ -31,6 +32,7 @@ _UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assig
 
 app = typer.Typer(
     name="speakup",
+    cls=Group,
     help="Turn a noisy, echoing, dull speech recording into a clean 44.1 kHz podcast master.",
     epilog="SPEAKUP_DEBUG=1 shows where an error came up.",
     no_args_is_help=True,
@@ -50,7 +52,7 @@ for _command in (
     train.train,
     train.export,
 ):
-    app.command()(_command)
+    app.command(cls=Command)(_command)
 
 
 def _show_version(wanted: bool) -> None:
@@ -82,9 +84,7 @@ def main() -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name need not be text, nor the terminal Unicode
-            stream.reconfigure(errors="surrogateescape" if stream is sys.stdout else "replace")
+    adapt(sys.stdout, sys.stderr)  # a name need not be text, nor the terminal Unicode
     command = typer.main.get_command(app)
     try:
         with command.make_context("speakup", sys.argv[1:]) as context:

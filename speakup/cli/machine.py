@@ -4,24 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from speakup.cli.options import COMPUTE_FIELDS, MODEL_FIELDS, takes_config
-from speakup.cli.terminal import LOADING, Terminal, show, times
+from speakup.cli.terminal import LOADING, Terminal, debugging, show, times
 from speakup.config import Config
 from speakup.result import duration
 
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Give one JSON object")]
 
 
-def doctor(as_json: Json = False) -> int:
+def doctor(
+    versions: Annotated[
+        bool,
+        typer.Option(
+            "--versions", metavar="", help="Only list the packages, and the versions tried"
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> int:
     """Check the installation, and say what is wrong and how to mend it."""
+    if versions:
+        return _show_versions(as_json)
     from speakup.machine.doctor import examine
 
-    findings = examine()
+    def show_trace(error: Exception) -> None:
+        if debugging():
+            traceback.print_exception(error)
+
+    with Terminal().busy("trying everything out"):
+        findings = examine(sys.stdout.encoding, on_error=show_trace)
     healthy = all(finding.status != "wrong" for finding in findings)
     if as_json:
         found = [dataclasses.asdict(finding) for finding in findings]
@@ -43,6 +60,26 @@ def doctor(as_json: Json = False) -> int:
     show(table)
     typer.echo("\nAll is well." if healthy else "\nSomething is wrong; see the arrows.")
     return int(not healthy)
+
+
+def _show_versions(as_json: bool) -> int:
+    from speakup.machine.doctor import list_versions
+
+    found = list_versions()
+    if as_json:
+        packages = [dataclasses.asdict(item) for item in found]
+        typer.echo(json.dumps({"event": "versions", "packages": packages}))
+        return 0
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("package", "lowest", "newest tried", "here"):
+        table.add_column(heading)
+    for item in found:
+        table.add_row(item.package, item.lowest, item.tried or "", item.here or "missing")
+    show(table)
+    return 0
 
 
 @takes_config(*MODEL_FIELDS, *COMPUTE_FIELDS)

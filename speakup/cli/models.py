@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from speakup.cli.downloads import origin, show_downloads
+from speakup.cli.help import Command, Group
 from speakup.cli.terminal import Terminal, show
 from speakup.config import PRESETS, Config
 from speakup.errors import ConfigError, ModelError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from speakup.models.cards import ModelCard
 
 app = typer.Typer(
+    cls=Group,
     help="List the models, fetch them from the Hugging Face Hub, check and remove them.",
     no_args_is_help=True,
 )
@@ -39,7 +41,7 @@ NoProgress = Annotated[bool, typer.Option("--no-progress", metavar="", help="Sho
 _HERE = {"bundled": "bundled", "folder": "folder", "hub": "cached"}
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_command(as_json: Json = False) -> int:
     """List the models that come with the program, and those it knows on the Hub."""
     from speakup.models.catalogue import list_models
@@ -69,7 +71,7 @@ def list_command(as_json: Json = False) -> int:
     return 0
 
 
-@app.command()
+@app.command(cls=Command)
 def info(
     name: Name,
     as_json: Json = False,
@@ -93,7 +95,7 @@ def info(
     return 0
 
 
-@app.command()
+@app.command(cls=Command)
 def fetch(
     names: Names = None,
     preset: Annotated[
@@ -147,7 +149,7 @@ def fetch(
         raise typer.Exit(130) from None
 
 
-@app.command()
+@app.command(cls=Command)
 def verify(names: Names = None, as_json: JsonLines = False, quiet: Quiet = False) -> int:
     """Hash models' files again; by default those that are here. No request is made."""
     from speakup.models.catalogue import list_models, verify_model
@@ -164,7 +166,7 @@ def verify(names: Names = None, as_json: JsonLines = False, quiet: Quiet = False
     return _each(list(names or here), check, "said", terminal, as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def path(
     name: Name,
     offline: Offline = False,
@@ -183,7 +185,7 @@ def path(
     return 0
 
 
-@app.command()
+@app.command(cls=Command)
 def remove(
     names: Annotated[list[str], typer.Argument(metavar="MODEL...", help=_NAMES)],
     as_json: JsonLines = False,

@@ -171,7 +171,8 @@ class Terminal:
             redirect_stderr=False,
             disable=not self.shows_progress or not self.console.is_terminal,
         )
-        with live:
+        # Unless shown, it is not even started: at its end, some versions write a line all the same.
+        with contextlib.nullcontext() if live.disable else live:
             self._live = live
             try:
                 yield live

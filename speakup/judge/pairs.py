@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speakup.errors import InputError, SpeakupError
-from speakup.judge import metrics
 from speakup.judge.scores import CaseScores, EvaluationTable, Scores
 from speakup.media import recording
 
@@ -116,7 +115,7 @@ def score(
         ConfigError: another package of the extra `eval` is not installed.
         ModelError: Resemblyzer's weights are damaged.
     """
-    from speakup.judge import speaker  # heavy: not before there is something to score
+    from speakup.judge import metrics, speaker  # heavy: not before there is something to score
 
     est, ref = metrics.mono(estimate), metrics.mono(reference)
     speech_rate = metrics.SPEECH_RATE

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import codecs
+import importlib
 import os
 import platform
 import shutil
@@ -15,15 +16,16 @@ from typing import Literal
 
 from speakup import __version__
 from speakup.errors import SpeakupError
+from speakup.machine import installation
+from speakup.machine.installation import Requirement, install_command, set_command, version_of
 
-_NEEDED = (
-    "torch torchaudio numpy scipy soundfile av soxr pyloudnorm typer rich huggingface-hub "
-    "safetensors"
-)
-_EXTRAS = {"eval": "pesq pystoi speechmos onnxruntime librosa pocketsphinx matplotlib"}
-_PYTHONS = ((3, 11), (3, 13))
+_EXTRAS = {"eval": "speakup evaluate", "train": "speakup train"}
+"""Which extras hold what a command needs."""
+
+_UNUSED = "torchaudio"
+"""Asked for, for those who expect it beside torch; no part of speakup imports it."""
+
 _ROOM_BYTES = 2 * 10**9
-_REINSTALL = "pip install --force-reinstall speakup, in a fresh virtual environment"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Finding:
         name: What.
         status: "good", "note" (works, but worth knowing) or "wrong".
         detail: What was found.
-        remedy: What to do, or None.
+        remedy: The command that mends it, or None.
     """
 
     name: str
@@ -43,73 +45,160 @@ class Finding:
     remedy: str | None = None
 
 
-def examine() -> list[Finding]:
-    """Look at everything that enhancing a recording needs; nothing is changed or requested."""
-    looks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _program,
-        _packages,
-        _processor,
-        _folders,
-        _formats,
-        _models,
-        _chain,
-    )
-    findings: list[Finding] = []
-    for look in looks:
-        name = look.__name__.strip("_")
-        try:
-            findings += look()
-        except SpeakupError as error:
-            findings.append(Finding(name, "wrong", error.problem, error.remedy or _REINSTALL))
-        except Exception as error:  # whatever it is, the other looks go on
-            detail = f"{type(error).__name__}: {error}"
-            findings.append(Finding(name, "wrong", detail, _REINSTALL))
+@dataclass(frozen=True)
+class Versions:
+    """A package that speakup needs: the oldest and newest that were tried, and the one here."""
+
+    package: str
+    lowest: str
+    tried: str | None
+    here: str | None
+
+
+def examine(
+    encoding: str | None = None, *, on_error: Callable[[Exception], None] | None = None
+) -> list[Finding]:
+    """Look at everything that enhancing a recording needs; nothing is changed or requested.
+
+    Args:
+        encoding: Of the terminal that is to show names; None leaves it unjudged.
+        on_error: Called with what no part of speakup foresees.
+    """
+    findings = [*_program(), *([] if encoding is None else _terminal(encoding))]
+    for look in (_packages, _extras, _temporary_files):
+        findings += _looked(look, on_error)
+    if any(finding.status == "wrong" and finding.name != "python" for finding in findings):
+        return [*findings, Finding("the rest", "note", "not looked at before that is mended")]
+    for look in (_processor, _model_cache, _formats, _models):
+        findings += _looked(look, on_error)
+    if not any(finding.status == "wrong" and "model" in finding.name for finding in findings):
+        findings += _looked(_chain, on_error)
     return findings
+
+
+def _looked(
+    look: Callable[[], Iterator[Finding]], on_error: Callable[[Exception], None] | None
+) -> list[Finding]:
+    """Take a look; whatever goes wrong in it is a finding, too."""
+    name = look.__name__.strip("_").replace("_", " ")
+    findings: list[Finding] = []
+    try:
+        findings.extend(look())  # which keeps those before a fault
+    except SpeakupError as error:
+        findings.append(Finding(name, "wrong", error.problem, error.remedy))
+    except Exception as error:
+        if on_error is not None:
+            on_error(error)
+        detail = f"{type(error).__name__}: {error}"
+        findings.append(Finding(name, "wrong", detail, _back_to_what_was_tried()))
+    return findings
+
+
+def list_versions() -> list[Versions]:
+    """List what speakup needs, with the versions that it was tried with."""
+    tried = installation.tried_versions()
+    return [
+        Versions(item.name, item.lowest, tried.get(item.name), version_of(item.name))
+        for item in _needed()
+    ]
+
+
+def _needed() -> list[Requirement]:
+    return [item for item in installation.requirements() if not item.extra]
 
 
 def _program() -> Iterator[Finding]:
     yield Finding("speakup", "good", f"{__version__}, in {Path(__file__).parents[1]}")
     version = platform.python_version()
     detail = f"{version}, {platform.system()} {platform.machine()}"
-    first, last = _PYTHONS
+    first, last = installation.supported_pythons()
     if first <= sys.version_info[:2] <= last:
         yield Finding("python", "good", detail)
-    else:
-        wanted = " to ".join(f"{major}.{minor}" for major, minor in _PYTHONS)
-        yield Finding("python", "wrong", detail, f"Use Python {wanted}")
+        return
+    wanted = " to ".join(f"{major}.{minor}" for major, minor in (first, last))
+    names = [f"python3.{minor}" for minor in range(last[1], first[1] - 1, -1)]
+    there = next(filter(None, map(shutil.which, names)), None)
+    remedy = None if there is None else installation.new_environment_command(there)
+    yield Finding("python", "wrong", f"{detail}; speakup runs on {wanted}", remedy)
+
+
+def _terminal(encoding: str) -> Iterator[Finding]:
+    if codecs.lookup(encoding).name.startswith("utf"):
+        yield Finding("terminal", "good", encoding)
+        return
+    detail = f"{encoding} lacks most letters; signs and names are written without them"
+    yield Finding("terminal", "note", detail, set_command("PYTHONIOENCODING", "utf-8"))
 
 
 def _packages() -> Iterator[Finding]:
-    found, missing = _versions(_NEEDED)
-    listed = ", ".join(f"{name} {version}" for name, version in found.items())
-    if missing:
-        remedy = f"pip install {' '.join(missing)}"
-        yield Finding("packages", "wrong", f"missing: {', '.join(missing)}", remedy)
-    else:
-        yield Finding("packages", "good", listed)
-    pair = [found.get(name, "").split("+")[0] for name in ("torch", "torchaudio")]
-    if pair[0].split(".")[:2] != pair[1].split(".")[:2]:
-        detail = f"torch {pair[0]} and torchaudio {pair[1]} do not belong together"
-        yield Finding(
-            "packages", "wrong", detail, "pip install 'torch==2.11.*' 'torchaudio==2.11.*'"
-        )
-    for extra, names in _EXTRAS.items():
-        _, missing = _versions(names)
+    found = {item.name: version_of(item.name) for item in _needed()}
+    used = [item for item in _needed() if item.name != _UNUSED]
+    missing = [item for item in used if found[item.name] is None]
+    old = [item for item in used if _too_old(found[item.name], item)]
+    if missing or old:
+        faults = [f"missing: {item.name}" for item in missing]
+        faults += [f"{item.name} {found[item.name]} is too old" for item in old]
+        remedy = install_command(*map(str, [*missing, *old]))
+        yield Finding("packages", "wrong", "; ".join(faults), remedy)
+        return
+    listed = ", ".join(f"{name} {version}" for name, version in found.items() if version)
+    yield Finding("packages", "good", listed)
+    newer = _newer_than_tried()
+    if newer:
+        said = ", ".join(f"{name} {found[name]} ({tried})" for name, tried in newer.items())
+        yield Finding("newer packages", "note", f"than were tried: {said}")
+    for item in _needed():
+        yield from _loads(item, found[item.name], found["torch"])
+
+
+def _too_old(version: str | None, item: Requirement) -> bool:
+    return version is not None and installation.is_older(version, item.lowest)
+
+
+def _loads(item: Requirement, version: str | None, torch: str | None) -> Iterator[Finding]:
+    if version is None:
+        yield Finding(item.name, "note", "missing, and nothing of speakup needs it")
+        return
+    try:
+        importlib.import_module(item.name.replace("-", "_"))
+    except Exception as error:  # a library that is missing or of another build raises OSError
+        said = " ".join(str(error).split())
+        if item.name == _UNUSED:
+            detail = f"{version} does not load beside torch {torch}; nothing of speakup needs it"
+            yield Finding(item.name, "note", detail)
+            return
+        tried = installation.tried_versions().get(item.name, version)
+        remedy = install_command("--force-reinstall", f"{item.name}=={tried}")
+        yield Finding(item.name, "wrong", f"{version} does not load ({said})", remedy)
+
+
+def _newer_than_tried() -> dict[str, str]:
+    return {
+        item.package: item.tried
+        for item in list_versions()
+        if item.here and item.tried and installation.is_older(item.tried, item.here)
+    }
+
+
+def _back_to_what_was_tried() -> str:
+    """Mend what nobody foresaw: by the versions that worked, else by looking where it came up."""
+    newer = _newer_than_tried()
+    if newer:
+        return install_command(*(f"{name}=={version}" for name, version in newer.items()))
+    return f"{set_command('SPEAKUP_DEBUG', '1')} && {installation.run_command('doctor')}"
+
+
+def _extras() -> Iterator[Finding]:
+    for extra, command in _EXTRAS.items():
+        wanted = [item for item in installation.requirements() if item.extra == extra]
+        missing = [item for item in wanted if version_of(item.name) is None]
         if missing:
-            detail = f"missing: {', '.join(missing)}; speakup evaluate needs them"
-            yield Finding(f"extra {extra}", "note", detail, f"pip install 'speakup[{extra}]'")
+            names = ", ".join(item.name for item in missing)
+            detail = f"missing: {names}; {command} needs them"
+            remedy = install_command(*map(str, missing))
+            yield Finding(f"extra {extra}", "note", detail, remedy)
         else:
             yield Finding(f"extra {extra}", "good", "all there")
-
-
-def _versions(names: str) -> tuple[dict[str, str], list[str]]:
-    found, missing = {}, []
-    for name in names.split():
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(name)
-    return found, missing
 
 
 def _processor() -> Iterator[Finding]:
@@ -135,31 +224,71 @@ def _processor() -> Iterator[Finding]:
         yield Finding("device", "note", "MPS is there, and used with --device mps")
 
 
-def _folders() -> Iterator[Finding]:
-    from huggingface_hub import constants
+def _temporary_files() -> Iterator[Finding]:
+    from speakup.spool import temporary_folder
 
-    temporary = Path(tempfile.gettempdir())
-    with tempfile.TemporaryFile(dir=temporary) as file:
-        file.write(b"speakup")
-    yield _room("temporary files", temporary, "Make room, or name another folder in TMPDIR")
-    cache = Path(constants.HF_HUB_CACHE)
-    place = next(path for path in (cache, *cache.parents) if path.exists())
-    if os.access(place, os.W_OK):
-        yield _room("model cache", cache, "Make room, or name another folder in HF_HOME")
+    folder = Path(temporary_folder())
+    asked = os.environ.get("TMPDIR")
+    if asked and not _may_write(Path(asked)):
+        detail = f"{asked} cannot be written; {folder} is used instead"
+        yield Finding("temporary files", "note", detail, set_command("TMPDIR", str(folder)))
     else:
-        remedy = "Name a folder you may write to in HF_HOME"
-        yield Finding("model cache", "note", f"{cache} cannot be written", remedy)
-    if constants.HF_HUB_OFFLINE:
+        yield _room("temporary files", folder, "TMPDIR", "")
+
+
+def _model_cache() -> Iterator[Finding]:
+    from speakup.models.hub.cache import cache_folder
+
+    cache = cache_folder()
+    if _may_write(cache):
+        yield _room("model cache", cache, "HF_HUB_CACHE", "huggingface")
+    else:
+        place = _elsewhere(cache, "huggingface")
+        remedy = None if place is None else set_command("HF_HUB_CACHE", str(place))
+        yield Finding("model cache", "note", f"{cache} cannot be read and written", remedy)
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true"):
         yield Finding("network", "note", "HF_HUB_OFFLINE is set: no model can be fetched")
 
 
-def _room(name: str, folder: Path, remedy: str) -> Finding:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(there).free
+def _room(name: str, folder: Path, variable: str, below: str) -> Finding:
+    """Judge the room in a folder; where it is small, name another one that has more."""
+    free = _free(folder)
     detail = f"{folder}, {free / 1e9:.1f} GB free"
-    if free < _ROOM_BYTES:
-        return Finding(name, "note", detail, remedy)
-    return Finding(name, "good", detail)
+    if free >= _ROOM_BYTES:
+        return Finding(name, "good", detail)
+    place = _elsewhere(folder, below)
+    remedy = None if place is None else set_command(variable, str(place))
+    return Finding(name, "note", f"{detail}, and an hour of sound takes up to 1.4", remedy)
+
+
+def _elsewhere(folder: Path, below: str) -> Path | None:
+    """Find another folder that can be written and has room."""
+    places = (Path(tempfile.gettempdir()), Path("/var/tmp"), Path.home(), Path.cwd())
+    for place in places:
+        if place != folder and _may_write(place / below) and _free(place) >= _ROOM_BYTES:
+            return place / below
+    return None
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(_nearest(folder)).free
+
+
+def _nearest(path: Path) -> Path:
+    """Give what is there of a path: itself, or the folder that it would be made in."""
+    return next(place for place in (path, *path.parents) if os.path.lexists(place))
+
+
+def _may_write(folder: Path) -> bool:
+    """Try to read a folder and to write into it, or into the one that it would be made in."""
+    try:
+        place = _nearest(folder)
+        os.listdir(place)
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"speakup")
+    except OSError:
+        return False
+    return True
 
 
 def _formats() -> Iterator[Finding]:
@@ -175,6 +304,7 @@ def _formats() -> Iterator[Finding]:
     libraries = f"libsndfile {soundfile.__libsndfile_version__}, libavcodec {ffmpeg}"
     good: list[str] = []
     bad: list[str] = []
+    faults: list[Exception] = []
     rate = 48_000
     sound = np.sin(2 * np.pi * 440 * np.arange(rate // 4) / rate)[None].astype(np.float32) / 4
     with tempfile.TemporaryDirectory(prefix="speakup-") as folder:
@@ -190,23 +320,42 @@ def _formats() -> Iterator[Finding]:
                 (good if abs(again.std() / sound.std() - 1.0) < 0.1 else bad).append(name)
             except Exception as error:  # one codec's fault is no other's
                 bad.append(f"{name} ({error})")
+                faults.append(error)
     yield Finding("formats", "good", f"{', '.join(good)}; {libraries}")
     if bad:
-        remedy = "pip install --force-reinstall av soundfile"
+        told = next((fault for fault in faults if isinstance(fault, SpeakupError)), None)
+        remedy = _tried("av", "soundfile") if told is None else told.remedy
         yield Finding("formats", "wrong", f"cannot write and read {', '.join(bad)}", remedy)
 
 
+def _tried(*packages: str) -> str:
+    """Give the command that installs packages anew, in the versions that were tried."""
+    tried = installation.tried_versions()
+    return install_command("--force-reinstall", *(f"{name}=={tried[name]}" for name in packages))
+
+
 def _models() -> Iterator[Finding]:
+    from speakup.errors import ModelError
     from speakup.models import published
     from speakup.models.catalogue import bundled_folder, bundled_models, find_card, load_model
 
-    cards = bundled_models()
+    try:
+        cards = bundled_models()
+    except ModelError as error:
+        yield Finding("models", "wrong", str(error), installation.reinstall_command())
+        return
     for card in cards:
-        load_model(card.name)
+        try:
+            load_model(card.name)
+        except ModelError as error:
+            remedy = installation.reinstall_command()
+            yield Finding(f"model {card.task}", "wrong", str(error), remedy)
+            continue
         size = f"{card.parameters / 1e6:.2f} M weights"
         yield Finding(f"model {card.task}", "good", f"{card.name}, {size}, {card.revision}")
     for task in {"denoise", "upsample"} - {card.task for card in cards}:
-        yield Finding(f"model {task}", "wrong", f"none in {bundled_folder()}", _REINSTALL)
+        remedy = installation.reinstall_command()
+        yield Finding(f"model {task}", "wrong", f"none in {bundled_folder()}", remedy)
     known = (find_card(model.name) for model in published.MODELS)
     here = [card.name for card in known if card is not None and card.cached]
     fetched = ", ".join(here) or "none; speakup models fetch --preset studio gets the best"
@@ -226,4 +375,4 @@ def _chain() -> Iterator[Finding]:
         yield Finding("chain", "good", "1 s of sound went through all stages")
     else:
         detail = f"1 s of sound came out wrong, with the shape {restored.shape}"
-        yield Finding("chain", "wrong", detail, _REINSTALL)
+        yield Finding("chain", "wrong", detail, _back_to_what_was_tried())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from speakup.errors import OutputError
-from speakup.machine import doctor
+from speakup.machine import doctor, installation
 from speakup.machine.doctor import Finding, examine
 from speakup.models import catalogue
 
@@ -62,20 +62,6 @@ def test_damaged_weights_are_wrong(
     assert "no usable model folder" in wrong(examine())["models"].detail
 
 
-def test_packages_that_do_not_belong_together_are_wrong(
-    quick: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    version = importlib.metadata.version
-
-    def changed(name: str) -> str:
-        return "2.12.0" if name == "torch" else version(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", changed)
-    found = wrong(examine())["packages"]
-    assert "do not belong together" in found.detail
-    assert "torch==2.11" in str(found.remedy)
-
-
 def test_missing_packages_are_named(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     version = importlib.metadata.version
 
@@ -87,10 +73,12 @@ def test_missing_packages_are_named(quick: None, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(importlib.metadata, "version", lost)
     findings = {finding.name: finding for finding in examine()}
     assert findings["packages"].status == "wrong"
-    assert findings["packages"].remedy == "pip install soxr"
+    assert findings["packages"].detail == "missing: soxr"
+    assert str(findings["packages"].remedy).endswith("install 'soxr>=0.5'")
+    assert findings["the rest"].detail == "not looked at before that is mended"
     assert findings["extra eval"].status == "note"  # not needed to enhance
     assert "pesq" in findings["extra eval"].detail
-    assert findings["extra eval"].remedy == "pip install 'speakup[eval]'"
+    assert "'pesq>=0.0.4'" in str(findings["extra eval"].remedy)
 
 
 def test_one_fault_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,8 +98,25 @@ def test_one_fault_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> 
     assert "model denoise" in {finding.name for finding in findings}
 
 
-def test_little_room_is_worth_a_note(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_anywhere_is_worth_a_note(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_ROOM_BYTES", 2**80)
     notes = {finding.name: finding for finding in examine() if finding.status == "note"}
-    assert "TMPDIR" in str(notes["temporary files"].remedy)
-    assert "HF_HOME" in str(notes["model cache"].remedy)
+    for name in ("temporary files", "model cache"):
+        assert "GB free" in notes[name].detail
+        assert notes[name].remedy is None  # no other folder has more
+
+
+def test_what_is_tried_is_listed_beside_what_is_here() -> None:
+    listed = {item.package: item for item in doctor.list_versions()}
+    assert {"torch", "torchaudio", "numpy", "typer"} <= set(listed)
+    for item in listed.values():
+        assert item.tried is not None, f"{item.package} is not in tried.txt"
+        assert not installation.is_older(item.tried, item.lowest)
+        assert item.here == importlib.metadata.version(item.package)
+
+
+def test_versions_are_compared_by_their_numbers() -> None:
+    assert installation.is_older("2.9.1", "2.11")
+    assert not installation.is_older("2.11.0+cpu", "2.11")
+    assert not installation.is_older("2.11", "2.11.0")
+    assert installation.is_older("0.1.1", "0.2")

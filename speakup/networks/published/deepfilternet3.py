@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from speakup.networks.dpdfnet import erb_widths
+from speakup.networks.published.dpdfnet import erb_widths
 
 _LEVEL_START_DB = (-60.0, -90.0)
 """Band levels, lowest to highest band, from which the running mean of each begins."""
