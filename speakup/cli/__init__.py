@@ -9,7 +9,7 @@ import warnings
 import typer
 
 from speakup import __version__
-from speakup.cli import enhance, evaluate, listen, machine, models, train
+from speakup.cli import analyze, bench, doctor, enhance, evaluate, export, models, report, train
 from speakup.cli.encoding import adapt
 from speakup.cli.help import Command, Group
 from speakup.cli.terminal import debugging, say_error
@@ -44,13 +44,13 @@ app = typer.Typer(
 app.add_typer(models.app, name="models")
 for _command in (
     enhance.enhance,
-    listen.analyze,
-    listen.report,
+    analyze.analyze,
+    report.report,
     evaluate.evaluate,
-    machine.doctor,
-    machine.bench,
+    doctor.doctor,
+    bench.bench,
     train.train,
-    train.export,
+    export.export,
 ):
     app.command(cls=Command)(_command)
 

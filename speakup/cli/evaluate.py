@@ -15,6 +15,7 @@ from speakup.cli.options import (
     MODEL_FIELDS,
     STAGE_FIELDS,
     NoProgress,
+    OneJson,
     takes_config,
 )
 from speakup.cli.terminal import LOADING, Terminal, show
@@ -48,9 +49,7 @@ def evaluate(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Processes that score")
     ] = 1,
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="Give one JSON object")
-    ] = False,
+    as_json: OneJson = False,
     no_progress: NoProgress = False,
     *,
     config: Config,

@@ -34,6 +34,7 @@ AsJson = Annotated[
         rich_help_panel=WORDS,
     ),
 ]
+OneJson = Annotated[bool, typer.Option("--json", metavar="", help="Give one JSON object")]
 Jobs = Annotated[
     int | None,
     typer.Option(

@@ -1,4 +1,4 @@
-"""`speakup analyze` and `speakup report`: what recordings are like, and before against after."""
+"""`speakup analyze`: what recordings are like, and whether platforms would take them."""
 
 from __future__ import annotations
 
@@ -54,25 +54,6 @@ def analyze(
     if not failures:
         return 0
     return failures[0].exit_code if len(inputs) == 1 else SpeakupError.exit_code
-
-
-def report(
-    before: Annotated[Path, typer.Argument(help="The recording as it was.")],
-    after: Annotated[Path, typer.Argument(help="The enhanced recording.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="PAGE", help="The HTML page to write")
-    ],
-) -> int:
-    """Write one HTML page with players, spectrograms and measurements of before and after."""
-    from speakup.media import recording
-
-    for path in (before, after):
-        recording.probe(path)  # What cannot be read is said before the meters load.
-    from speakup.judge.page import write_report
-
-    write_report(before, after, output)
-    typer.echo(str(output))
-    return 0
 
 
 def _show(measured: Measurements, checks: list[DeliveryCheck]) -> None:
