@@ -111,7 +111,7 @@ class Pipeline:
         found = survey(blocks, _checked_rate(sample_rate), channels)
         # Stages may change what they are given; the caller's samples stay as they are.
         copies = (block.copy() for block in blocks)
-        chain = self._chain(found, self.output_rate(sample_rate))
+        chain = self.chain(found, self.output_rate(sample_rate))
         return np.concatenate([np.zeros((channels, 0), np.float32), *flow(copies, chain)], axis=1)
 
     def stream(self, blocks: Iterable[ArrayLike], sample_rate: int) -> Iterator[Block]:
@@ -130,7 +130,7 @@ class Pipeline:
             return
         with Spool(len(first)) as spool:
             found = survey(_spooled(first, source, spool), rate, len(first))
-            chain = self._chain(found, self.output_rate(sample_rate))
+            chain = self.chain(found, self.output_rate(sample_rate))
             yield from flow(spool.read(), chain)
 
     def run(
@@ -195,7 +195,7 @@ class Pipeline:
         if found.samples == 0:
             raise InputError("holds no audio samples", source)
         check_room(seconds := found.samples / rate, rate_out, track.channels)
-        chain = self._chain(found, rate_out)
+        chain = self.chain(found, rate_out)
         blocks = prepared(recording.read_blocks(source, track=track.number), mono=mono)
         restored = flow(told(blocks, rate, seconds, "enhance", tell), chain)
         with contextlib.closing(restored):
@@ -220,8 +220,13 @@ class Pipeline:
             makers.append(self._make_upsample)
         return makers
 
-    def _chain(self, found: Survey, output_rate: int) -> list[Link]:
-        """Plan the rates: stages in order, a resampler wherever two neighbours' rates differ."""
+    def chain(self, found: Survey, output_rate: int) -> list[Link]:
+        """Give a recording's links: the stages, and resamplers where neighbours' rates differ.
+
+        Args:
+            found: Its survey.
+            output_rate: Hz of what comes out.
+        """
         rate, channels = found.sample_rate, found.distinct_channels
         chain: list[Link] = [] if channels == found.channels else [KeepOne()]
         make_room = False

@@ -7,6 +7,7 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,21 +22,15 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
-from speakup.blocks import Block, db_to_gain
+from speakup.blocks import prepared
 from speakup.config import Config
-from speakup.measure.delivery import resolve_target
 from speakup.measure.loudness import LoudnessMeter
 from speakup.measure.survey import survey
 from speakup.media import recording
-from speakup.media.formats import resolve_format
-from speakup.media.write import AudioWriter
+from speakup.media.tracks import open_writer, plan_tracks
 from speakup.networks.compute import Compute
 from speakup.pipeline import Pipeline
-from speakup.spool import Spool
-from speakup.stages.base import Stage
-from speakup.stages.flow import Resampler
-from speakup.stages.limiter import Limiter
-from speakup.stages.loudness import plan_gain, settle_gain
+from speakup.stages.flow import Link, Resampler, TimedStage, flow
 
 _SYNTHETIC_RATE = 48_000
 _SYNTHETIC_BANDWIDTH_HZ = 7_000.0
@@ -108,7 +103,7 @@ def run_bench(
             _write_voice(source, seconds)
         target = Path(folder) / "enhanced.wav"
         result = pipeline.run(source, target)
-        times = profiled(pipeline, source, target)
+        times = profile(pipeline, source, target)
     busy = sum(times.values())
     return Bench(
         recording="synthetic voice" if recording is None else str(recording),
@@ -126,10 +121,11 @@ def run_bench(
     )
 
 
-def profiled(pipeline: Pipeline, source: Path, target: Path) -> dict[str, float]:
-    """Do what the chain does, one step after the other, and give the CPU seconds of each.
+def profile(pipeline: Pipeline, source: Path, target: Path) -> dict[str, float]:
+    """Do what `Pipeline.run` does, one link after the other, and give the CPU seconds of each.
 
-    The recording is held in memory: this is for minutes, not for hours.
+    The links are those of the real chain, whatever it is made of. The recording, or the main
+    track of several, is held in memory: this is for minutes, not for hours.
 
     Args:
         pipeline: What to profile.
@@ -137,80 +133,28 @@ def profiled(pipeline: Pipeline, source: Path, target: Path) -> dict[str, float]
         target: Where it was enhanced to; another file is written beside it.
     """
     clock = _Clock()
-    info = recording.probe(source)
-    rate, channels = info.sample_rate, info.channels
+    again = target.with_name(f"again{target.suffix}")
+    track = plan_tracks(source, again, pipeline.config, [])[0]
+    rate, rate_out = track.info.sample_rate, track.output_format.sample_rate
+    mono = pipeline.config.channels == "mono"
     for _ in range(2):  # once for each pass
         with clock("decode"):
-            blocks = list(recording.read_blocks(source))
+            decoded = recording.read_blocks(source, track=track.number)
+            blocks = list(prepared(decoded, mono=mono))
     with clock("survey"):
-        found = survey(blocks, rate, channels)
-    blocks = [block[: found.distinct_channels] for block in blocks]
-
-    for maker in pipeline.stage_makers() if found.bandwidth_hz is not None else ():
-        stage = maker(found)
-        if stage is None:
-            continue
-        if stage.input_rate is not None:
-            with clock("resample"):
-                blocks = _resampled(blocks, rate, stage.input_rate)
-        rate = stage.output_rate or stage.input_rate or rate
-        with clock.networks_apart(stage.name):
-            blocks = _through(stage, blocks)
-    output_rate = pipeline.output_rate(found.sample_rate)
-    with clock("resample"):
-        blocks = _resampled(blocks, rate, output_rate)
-    if found.channels_equal:
-        blocks = [np.repeat(block, channels, axis=0) for block in blocks]
-    blocks = _level(clock, blocks, output_rate, pipeline)
-    _finish(clock, blocks, output_rate, pipeline, target)
-    return clock.seconds
-
-
-def _level(clock: _Clock, blocks: list[Block], rate: int, pipeline: Pipeline) -> list[Block]:
-    """Profile the steps of the loudness stage."""
-    target = resolve_target(pipeline.config.loudness, pipeline.config.true_peak)
-    meter = LoudnessMeter(rate, len(blocks[0]))
-    with clock("meter"):
-        for block in blocks:
-            meter.push(block)
-    with Spool(len(blocks[0])) as spool:
-        with clock("spool"):
-            for block in blocks:
-                spool.write(block)
-        if target is None:
-            return blocks
-        with clock("settle"):
-            plan = plan_gain(meter, target)
-            plan = settle_gain(plan, target, meter, spool.read)
-        with clock("limiter"):
-            gain = np.float32(db_to_gain(plan.gain_db))
-            limiter = Limiter(rate, len(blocks[0]), target.true_peak_dbtp)
-            limited = [limiter.push(block * gain) for block in spool.read()]
-            return [*limited, limiter.flush()]
-
-
-def _finish(
-    clock: _Clock, blocks: list[Block], rate: int, pipeline: Pipeline, target: Path
-) -> None:
-    """Profile what is behind the stages."""
-    coded = resolve_format(
-        target,
-        format=pipeline.config.format,
-        bit_depth=pipeline.config.bit_depth,
-        bitrate=pipeline.config.bitrate,
-        sample_rate=rate,
-        channels=len(blocks[0]),
-    )
-    with clock("encode"):
-        again = target.with_name(f"again{target.suffix}")
-        with AudioWriter(again, rate, len(blocks[0]), coded) as writer:
-            for block in blocks:
-                writer.write(block)
+        found = survey(blocks, rate, track.channels)
+    for link in pipeline.chain(found, rate_out):
+        with clock.link(link):
+            blocks = list(flow(blocks, [link]))
+    meter = LoudnessMeter(rate_out, track.channels)
     with clock("check"):
-        meter = LoudnessMeter(rate, len(blocks[0]))
         for block in blocks:
             meter.push(block)
         meter.integrated_lufs()
+    with clock("encode"), open_writer(source, again, [track], None) as writer:
+        for block in blocks:
+            writer.write(block)
+    return clock.seconds
 
 
 class _Clock:
@@ -226,9 +170,15 @@ class _Clock:
         yield
         self._add(name, time.process_time() - started)
 
+    def link(self, link: Link) -> AbstractContextManager[None]:
+        """Count what a link of the chain does within, under its name."""
+        if isinstance(link, TimedStage):
+            return self._networks_apart(link.stage.name)
+        return self("resample" if isinstance(link, Resampler) else "channels")
+
     @contextlib.contextmanager
-    def networks_apart(self, stage: str) -> Iterator[None]:
-        """Count what networks do within and what is done beside them under two names."""
+    def _networks_apart(self, stage: str) -> Iterator[None]:
+        """Count what networks do within, if any do, apart from what is done beside them."""
         depth, entered, taken = 0, 0.0, 0.0
 
         def enter(*_: object) -> None:
@@ -250,22 +200,15 @@ class _Clock:
         finally:
             for hook in hooks:
                 hook.remove()
+        seconds = time.process_time() - started
+        if taken == 0.0:
+            self._add(stage, seconds)
+            return
         self._add(f"{stage}: network", taken)
-        self._add(f"{stage}: rest", time.process_time() - started - taken)
+        self._add(f"{stage}: rest", seconds - taken)
 
     def _add(self, name: str, seconds: float) -> None:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-
-
-def _through(stage: Stage, blocks: list[Block]) -> list[Block]:
-    passed = [*map(stage.push, blocks), *stage.flush()]
-    stage.close()
-    return passed
-
-
-def _resampled(blocks: list[Block], from_rate: int, to_rate: int) -> list[Block]:
-    step = Resampler(from_rate, to_rate, len(blocks[0]))
-    return [*map(step.push, blocks), step.flush()]
 
 
 def _speed(seconds: float, taken: float) -> float:

@@ -11,12 +11,12 @@ from sounds import noise
 
 from speakup.config import Config
 from speakup.errors import InputError
-from speakup.machine.bench import _SYNTHETIC_RATE, _voice, run_bench
+from speakup.machine.bench import _SYNTHETIC_RATE, _voice, profile, run_bench
 from speakup.measure.bandwidth import BandwidthMeter
+from speakup.pipeline import Pipeline
 
 STAGES = {f"{name}: {part}" for name in ("denoise", "upsample") for part in ("network", "rest")}
-BETWEEN = {"decode", "survey", "resample", "encode", "check"}
-LEVEL = {"meter", "spool", "settle", "limiter"}
+BETWEEN = {"decode", "survey", "resample", "loudness", "encode", "check"}
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def config(tmp_path: Path) -> Config:
 def test_every_step_of_the_chain_is_timed(config: Config) -> None:
     found = run_bench(config, seconds=2.0)
     steps = {step.name: step for step in found.steps}
-    assert set(steps) == BETWEEN | STAGES | LEVEL
+    assert set(steps) == BETWEEN | STAGES
     assert sum(step.share for step in found.steps) == pytest.approx(1.0, abs=0.01)
     assert found.seconds == 2.0
     assert (found.device, found.sample_rate, found.channels) == ("cpu", _SYNTHETIC_RATE, 1)
@@ -38,6 +38,18 @@ def test_every_step_of_the_chain_is_timed(config: Config) -> None:
         assert step.seconds > 0.0
         assert step.speed == pytest.approx(2.0 / step.seconds, rel=0.5, abs=1.0)
     assert json.loads(json.dumps(found.to_json()))["event"] == "bench"
+
+
+def test_what_is_timed_is_the_chain_that_runs(config: Config, tmp_path: Path) -> None:
+    source, target = tmp_path / "two.wav", tmp_path / "out.wav"
+    loud = np.clip(6.0 * noise(1, 44_100), -0.5, 0.5)
+    soundfile.write(source, np.repeat(loud, 2, axis=0).T, 44_100)
+    pipeline = Pipeline(config)
+    result = pipeline.run(source, target)
+    steps = profile(pipeline, source, target)
+    assert (tmp_path / "again.wav").read_bytes() == target.read_bytes()
+    assert "channels" in steps, "equal channels are computed once"
+    assert {name.partition(":")[0] for name in steps} >= {stage.name for stage in result.stages}
 
 
 def test_a_recording_of_ones_own(config: Config, tmp_path: Path) -> None:
