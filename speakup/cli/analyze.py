@@ -12,7 +12,7 @@ from speakup.cli.terminal import Terminal, printable, show
 from speakup.errors import SpeakupError
 
 if TYPE_CHECKING:
-    from speakup.judge.recording import DeliveryCheck, Measurements
+    from speakup.judge.analysis import Analysis, DeliveryCheck
 
 _PAIRS_PER_LINE = 2
 
@@ -37,7 +37,8 @@ def analyze(
     for path in inputs:
         try:
             recording.probe(path)  # What cannot be read is said before the meters load.
-            from speakup.judge.recording import delivery_checks, measure
+            from speakup.judge.analysis import analyze as measure
+            from speakup.judge.analysis import delivery_checks
 
             measured = measure(path, dnsmos=dnsmos)
         except SpeakupError as error:
@@ -56,7 +57,7 @@ def analyze(
     return failures[0].exit_code if len(inputs) == 1 else SpeakupError.exit_code
 
 
-def _show(measured: Measurements, checks: list[DeliveryCheck]) -> None:
+def _show(measured: Analysis, checks: list[DeliveryCheck]) -> None:
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text

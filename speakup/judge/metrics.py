@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, signal
 
+from speakup.blocks import power_to_db
 from speakup.errors import ConfigError
 
 Signal = NDArray[np.floating[Any]]
@@ -53,7 +54,7 @@ def mono(waveform: Signal) -> NDArray[np.float64]:
 def resample(waveform: Signal, rate_in: int, rate_out: int) -> NDArray[np.float64]:
     """Change the rate of `(..., T)` to `(..., ceil(T * rate_out / rate_in))`.
 
-    This is the measuring convention, not the product's resampler (`streaming.Resampler`).
+    This is the measuring convention, not the product's resampler (`stages.flow.Resampler`).
     """
     samples = np.asarray(waveform, dtype=np.float64)
     if rate_in == rate_out or samples.shape[-1] == 0:
@@ -123,7 +124,7 @@ def si_sdr(estimate: Signal, reference: Signal, sample_rate: int) -> float:
     wanted = float(target @ target)
     if rest == 0.0:
         return math.inf if wanted > 0.0 else math.nan
-    return 10.0 * math.log10(wanted / rest) if wanted > 0.0 else -math.inf
+    return power_to_db(wanted / rest)
 
 
 def lsd(

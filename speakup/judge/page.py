@@ -20,13 +20,13 @@ import soxr
 from numpy.typing import NDArray
 
 from speakup import __version__
+from speakup.blocks import db_to_gain, finite
 from speakup.config import WORKING_RATE
 from speakup.errors import ConfigError, OutputError
-from speakup.judge.recording import (
-    DeliveryCheck,
-    Measurements,
+from speakup.judge.analysis import (
+    Analysis,
+    analyze,
     delivery_checks,
-    measure,
 )
 from speakup.judge.spectrogram import TOP_HZ, Pixels, coloured, png, spectrogram_db
 from speakup.media import recording
@@ -34,14 +34,7 @@ from speakup.media.formats import resolve_format
 from speakup.media.write import AudioWriter
 from speakup.result import duration
 
-__all__ = [
-    "DeliveryCheck",
-    "Measurements",
-    "delivery_checks",
-    "measure",
-    "write_report",
-    "write_spectrograms",
-]
+__all__ = ["write_report", "write_spectrograms"]
 
 EXCERPT_SECONDS = 120.0
 """The most of a recording that a page lets hear and a picture shows, from its beginning."""
@@ -65,7 +58,7 @@ def write_report(
         OutputError: the page cannot be written.
     """
     paths = (Path(before), Path(after))
-    measured = [measure(path) for path in paths]
+    measured = [analyze(path) for path in paths]
     excerpts = _excerpts(paths)
     volumes = _volumes(measured)
     pictures = _pictures(excerpts, volumes)
@@ -102,7 +95,7 @@ def write_spectrograms(
     """
     paths = (Path(before), Path(after))
     excerpts = _excerpts(paths)
-    pictures = _pictures(excerpts, _volumes([measure(path) for path in paths]))
+    pictures = _pictures(excerpts, _volumes([analyze(path) for path in paths]))
     seconds = excerpts[0].shape[1] / WORKING_RATE
     _write(Path(picture), png(_lettered(pictures, ("Before", "After"), seconds)))
 
@@ -123,18 +116,18 @@ def _excerpt(path: Path) -> Excerpt:
         wanted -= block.shape[1]
         if wanted <= 0:
             break
-    joined = np.nan_to_num(np.concatenate(blocks, axis=1), posinf=0.0, neginf=0.0)
+    joined = finite(np.concatenate(blocks, axis=1))
     joined = joined[:, : round(EXCERPT_SECONDS * rate)]
     resampled = soxr.resample(joined.T, rate, WORKING_RATE)
     return np.ascontiguousarray(resampled.T, dtype=np.float32)
 
 
-def _volumes(measured: Sequence[Measurements]) -> tuple[float, float]:
+def _volumes(measured: Sequence[Analysis]) -> tuple[float, float]:
     """Give the factors, at most 1, that make both sound equally loud."""
     louder_db = measured[1].integrated_lufs - measured[0].integrated_lufs
     if not math.isfinite(louder_db):
         return 1.0, 1.0
-    return 10.0 ** (min(0.0, louder_db) / 20.0), 10.0 ** (min(0.0, -louder_db) / 20.0)
+    return db_to_gain(min(0.0, louder_db)), db_to_gain(min(0.0, -louder_db))
 
 
 def _pictures(excerpts: Sequence[Excerpt], volumes: Sequence[float]) -> list[Pixels]:
@@ -146,7 +139,7 @@ def _pictures(excerpts: Sequence[Excerpt], volumes: Sequence[float]) -> list[Pix
     return [coloured(level, top_db) for level in levels]
 
 
-def _figure(name: str, picture: Pixels, measured: Measurements, seconds: float) -> str:
+def _figure(name: str, picture: Pixels, measured: Analysis, seconds: float) -> str:
     facts = f"{measured.sample_rate / 1000:g} kHz, bandwidth {measured.bandwidth_hz / 1000:.1f} kHz"
     hertz = "".join(
         f'<span style="bottom:{100 * khz * 1000 / TOP_HZ:.2f}%">{khz}{" kHz" * (khz == 20)}</span>'
@@ -162,7 +155,7 @@ def _figure(name: str, picture: Pixels, measured: Measurements, seconds: float) 
 </figure>"""
 
 
-def _measurement_rows(before: Measurements, after: Measurements) -> str:
+def _measurement_rows(before: Analysis, after: Analysis) -> str:
     lines = []
     for (label, old), (_, new) in zip(before.rows(), after.rows(), strict=True):
         cells = f"<td>{_typeset(old)}</td><td>{_typeset(new)}</td>"
@@ -175,7 +168,7 @@ def _typeset(text: str) -> str:
     return re.sub(r"(?<!\w)-(?=[\d∞])", "\N{MINUS SIGN}", html.escape(text))
 
 
-def _check_rows(before: Measurements, after: Measurements) -> str:
+def _check_rows(before: Analysis, after: Analysis) -> str:
     lines = []
     for pair in zip(delivery_checks(before), delivery_checks(after), strict=True):
         cells = "".join(
@@ -187,7 +180,7 @@ def _check_rows(before: Measurements, after: Measurements) -> str:
     return "\n".join(lines)
 
 
-def _notes(measured: Sequence[Measurements]) -> str:
+def _notes(measured: Sequence[Analysis]) -> str:
     notes = [
         f"{name}: {warning}."
         for name, one in zip(("Before", "After"), measured, strict=True)

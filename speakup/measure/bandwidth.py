@@ -12,7 +12,7 @@ from scipy.fft import rfft
 from scipy.ndimage import median_filter
 from scipy.signal import lfilter
 
-from speakup.blocks import Float32, Float64, Reframer, checked_block
+from speakup.blocks import Float32, Float64, Reframer, checked_block, finite, power_to_db
 
 _BIN_HZ = 21.5
 _BAND_BINS = 4
@@ -89,12 +89,10 @@ class BandwidthMeter:
 
     def push(self, block: Float32) -> None:
         """Take in a block `(C, T)`; channels count by their mean power."""
-        block = checked_block(block, None if self._reframer is None else len(self._recent))
+        block = finite(checked_block(block, None if self._reframer is None else len(self._recent)))
         if self._reframer is None:
             self._reframer = Reframer(block.shape[0], _BATCH_FRAMES * self._hop)
             self._recent = np.zeros((block.shape[0], 0), np.float32)
-        if not np.isfinite(block.sum()):
-            block = np.nan_to_num(block, posinf=0.0, neginf=0.0)
         for piece in self._reframer.push(block):
             self._measure(piece)
 
@@ -143,7 +141,7 @@ class BandwidthMeter:
         voice = moving & (np.arange(len(moving)) * width < 4_000.0) & (loud > loud.max() - 40.0)
         if not voice.any():
             return nyquist
-        rounding = _ROUNDING_DB + 10.0 * math.log10(width / nyquist)
+        rounding = _ROUNDING_DB + power_to_db(width / nyquist)
         audible = loud > max(loud[voice].max() - _AUDIBLE_DB, rounding)
         last = _last_present(moving, audible, round(_GAP_HZ / width))
         edge, walled = self._edge_hz(last)

@@ -33,6 +33,8 @@ _COARSE = 1e-3
 _PLATEAUS = 5
 _PLATEAU_SHARE = 0.1
 """How many of the plateaus, and what share of them, stand on a ceiling."""
+_NEAR = (-1, 0, 1)
+"""Steps of level that count as one."""
 _MOST_MISSING = 0.8
 _LONGEST_SHARE = 1 / 3
 """Share of a stretch that may be missing, in all and in one piece."""
@@ -54,26 +56,36 @@ class ClippingMeter:
         self._reach = half_frame(sample_rate)
         self._held = np.zeros((channels, self._reach), np.float32)
         self._found: list[Counter[int]] = [Counter() for _ in range(2 * channels)]
+        self._flat: list[Counter[int]] = [Counter() for _ in range(2 * channels)]
 
     def push(self, block: Block) -> None:
         """Look at (C, T) more."""
         held = np.concatenate([self._held, block], axis=1)
         self._held = held[:, -2 * self._reach :].copy()
         for channel, row in enumerate(held):
-            levels = _plateaus(row, self._reach)
+            levels, lengths = _plateaus(row, self._reach)
             if len(levels) and not _coarse(row):
-                for side, mine in enumerate((levels[levels > 0.0], -levels[levels < 0.0])):
-                    steps = np.round(np.log(mine) / _ON_CEILING).astype(int)
-                    self._found[2 * channel + side].update(steps.tolist())
+                steps = np.round(np.log(np.abs(levels)) / _ON_CEILING).astype(int)
+                for level, step, length in zip(levels, steps.tolist(), lengths, strict=True):
+                    side = 2 * channel + int(level < 0.0)
+                    self._found[side][step] += 1
+                    self._flat[side][step] += int(length)
 
     def ceilings(self) -> Ceilings:
         """Give the levels found so far, for each channel."""
         levels = [_common(found) for found in self._found]
         return tuple(zip(levels[::2], levels[1::2], strict=True))
 
+    def clipped_samples(self) -> int:
+        """Count the samples, of all channels, on plateaus that stand on a ceiling."""
+        return sum(
+            sum(flat[near] for near in {step + by for step in _common_steps(found) for by in _NEAR})
+            for found, flat in zip(self._found, self._flat, strict=True)
+        )
 
-def _plateaus(row: NDArray[np.float32], reach: int) -> NDArray[np.float64]:
-    """Give the levels of the plateaus with corners in (T,), but for `reach` at either end."""
+
+def _plateaus(row: NDArray[np.float32], reach: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Give levels and lengths of the plateaus with corners in (T,), but for `reach` at its ends."""
     equal = np.abs(np.diff(row)) <= _EQUAL * np.abs(row[1:])
     starts, ends = _runs(equal)  # of differences: sample `ends` is the last that is equal
     inside = (ends - starts >= _FLAT - 1) & (ends >= reach) & (ends < len(row) - reach)
@@ -82,19 +94,26 @@ def _plateaus(row: NDArray[np.float32], reach: int) -> NDArray[np.float64]:
     level = row[starts].astype(np.float64)
     drops = (level - row[starts - 1], level - row[ends + 1])
     sharp = np.sign(level) * (drops[0] + drops[1]) >= _CORNER * np.abs(level)
-    found = []
-    for start in starts[sharp & (np.abs(level) >= _QUIETEST)]:
-        around = row[max(0, start - reach) : start + reach] * np.sign(row[start])
-        if around.max() <= (1.0 + _ON_CEILING) * abs(row[start]):
-            found.append(float(row[start]))
-    return np.array(found)
+    chosen = np.flatnonzero(sharp & (np.abs(level) >= _QUIETEST))
+    highest = [
+        place
+        for place in chosen
+        if (row[max(0, (at := starts[place]) - reach) : at + reach] * np.sign(row[at])).max()
+        <= (1.0 + _ON_CEILING) * abs(row[at])
+    ]
+    return level[highest], (ends - starts + 1)[highest]
 
 
 def _common(found: Counter[int]) -> tuple[float, ...]:
     """Give the levels that plateaus have in common."""
+    return tuple(math.exp(step * _ON_CEILING) for step in _common_steps(found))
+
+
+def _common_steps(found: Counter[int]) -> list[int]:
+    """Give the steps of level near which enough plateaus stand."""
     enough = max(_PLATEAUS, _PLATEAU_SHARE * found.total())
-    near = {step: found[step - 1] + found[step] + found[step + 1] for step in list(found)}
-    return tuple(math.exp(step * _ON_CEILING) for step in sorted(near) if near[step] >= enough)
+    near = {step: sum(found[step + by] for by in _NEAR) for step in list(found)}
+    return sorted(step for step in near if near[step] >= enough)
 
 
 def half_frame(sample_rate: int) -> int:

@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.fft import next_fast_len, rfft
 
-from speakup.blocks import Float32, Reframer, checked_block
+from speakup.blocks import Float32, Reframer, checked_block, finite
 
 CODED_TOP_HZ = 16_000.0
 """Where a voice coded at a low rate ends, as a rule: MP3's last band, which has no scale factor of
@@ -63,13 +63,11 @@ class CodingMeter:
     def push(self, block: Float32) -> None:
         """Take in a block `(C, T)`; channels count by their mean power."""
         channels = None if self._reframer is None else len(self._reframer.rest)
-        block = checked_block(block, channels)
+        block = finite(checked_block(block, channels))
         if not self._reaches:
             return
         if self._reframer is None:
             self._reframer = Reframer(len(block), _BATCH_FRAMES * self._size)
-        if not np.isfinite(block.sum()):
-            block = np.nan_to_num(block, posinf=0.0, neginf=0.0)
         for piece in self._reframer.push(block):
             self._count(piece, self._frames, self._holes)
 

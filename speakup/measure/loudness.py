@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from speakup.blocks import Float32, Float64, Reframer, checked_block
+from speakup.blocks import Float32, Float64, Reframer, checked_block, finite, gain_to_db
 from speakup.measure.true_peak import Oversampler, annex_factor
 
 MOMENTARY_SECONDS = 0.4
@@ -68,9 +68,7 @@ class LoudnessMeter:
     def push(self, block: Float32) -> None:
         """Take in a block `(C, T)`."""
         self._closed = None
-        block = checked_block(block, self.channels)
-        if not np.isfinite(block.sum()):
-            block = np.nan_to_num(block, posinf=0.0, neginf=0.0)
+        block = finite(checked_block(block, self.channels))
         for second in self._reframer.push(block):
             self._measure(second)
 
@@ -91,16 +89,16 @@ class LoudnessMeter:
     def true_peak_dbtp(self) -> float:
         """Give the largest true peak of any channel in dBTP; -inf for silence."""
         end = self._at_end()
-        return _decibels(max(end._true_peak, end._sample_peak))
+        return gain_to_db(max(end._true_peak, end._sample_peak))
 
     def sample_peak_dbfs(self) -> float:
         """Give the largest sample of any channel in dBFS; -inf for silence."""
-        return _decibels(self._at_end()._sample_peak)
+        return gain_to_db(self._at_end()._sample_peak)
 
     def rms_dbfs(self) -> float:
         """Give the RMS over the whole length and all channels, ungated, in dBFS."""
         end = self._at_end()
-        return _decibels(math.sqrt(end._square_sum / max(1, end._samples * end.channels)))
+        return gain_to_db(math.sqrt(end._square_sum / max(1, end._samples * end.channels)))
 
     def noise_floor_dbfs(self) -> float:
         """Give the RMS of the quietest half second in dBFS, as ACX Check does.
@@ -108,7 +106,7 @@ class LoudnessMeter:
         Windows step by 100 ms. With less than half a second it is the RMS of the whole.
         """
         quietest = self._at_end()._quietest
-        return self.rms_dbfs() if math.isinf(quietest) else _decibels(math.sqrt(quietest))
+        return self.rms_dbfs() if math.isinf(quietest) else gain_to_db(math.sqrt(quietest))
 
     @property
     def seconds(self) -> float:
@@ -281,7 +279,3 @@ def _lufs(energy: Float64 | np.float64) -> Float64:
 
 def _energy(lufs: float) -> float:
     return float(10.0 ** ((lufs + 0.691) / 10.0))
-
-
-def _decibels(magnitude: float) -> float:
-    return 20.0 * math.log10(magnitude) if magnitude > 0.0 else -math.inf

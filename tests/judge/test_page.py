@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from speakup.errors import InputError, OutputError
 from speakup.judge import page, spectrogram
-from speakup.judge.page import delivery_checks, measure, write_report, write_spectrograms
-from speakup.judge.recording import DeliveryCheck, Measurements
+from speakup.judge.analysis import Analysis, DeliveryCheck, analyze, delivery_checks
+from speakup.judge.page import write_report, write_spectrograms
 from speakup.result import duration
 
 RATE = 44_100
@@ -47,7 +47,7 @@ def bursts(seconds: float, rms: float) -> Signal:
 
 def test_a_tone_measures_as_calculated(tmp_path: Path) -> None:
     # BS.1770: a 997 Hz tone at 0 dBFS in one channel reads -3.01 LUFS.
-    found = measure(write(tmp_path / "tone.wav", tone(5.0, 0.1)))
+    found = analyze(write(tmp_path / "tone.wav", tone(5.0, 0.1)))
     assert found.integrated_lufs == pytest.approx(-23.01, abs=0.05)
     assert found.true_peak_dbtp == pytest.approx(-20.0, abs=0.1)
     assert found.sample_peak_dbfs == pytest.approx(-20.0, abs=0.01)
@@ -62,11 +62,11 @@ def test_a_tone_measures_as_calculated(tmp_path: Path) -> None:
 @pytest.mark.parametrize("snr_db", [0, 10, 20, 30])
 def test_steady_noise_is_told_within_1_db(tmp_path: Path, snr_db: float) -> None:
     mixed = bursts(6.0, 0.05) + noise(6.0, 0.05 * 10 ** (-snr_db / 20))
-    assert measure(write(tmp_path / "a.wav", mixed)).snr_db == pytest.approx(snr_db, abs=1.0)
+    assert analyze(write(tmp_path / "a.wav", mixed)).snr_db == pytest.approx(snr_db, abs=1.0)
 
 
 def test_silence_has_no_level_and_no_clipping(tmp_path: Path) -> None:
-    found = measure(write(tmp_path / "silence.wav", np.zeros((2, RATE))))
+    found = analyze(write(tmp_path / "silence.wav", np.zeros((2, RATE))))
     assert found.integrated_lufs == -math.inf and found.noise_floor_dbfs == -math.inf
     assert math.isnan(found.snr_db)
     assert found.silent_share == 1.0 and found.clipped_share == 0.0
@@ -77,7 +77,7 @@ def test_silence_has_no_level_and_no_clipping(tmp_path: Path) -> None:
 
 def test_half_silence_is_half(tmp_path: Path) -> None:
     sound = np.concatenate([tone(1.0, 0.1), np.zeros(RATE)])
-    found = measure(write(tmp_path / "half.wav", sound))
+    found = analyze(write(tmp_path / "half.wav", sound))
     assert found.silent_share == pytest.approx(0.5, abs=0.02)
 
 
@@ -87,9 +87,9 @@ def test_clipping_is_found_at_any_level(tmp_path: Path, level: float) -> None:
     sound -= np.convolve(sound, np.ones(400) / 400, "same")  # smooth, as speech is
     edge = np.quantile(np.abs(sound), 0.97)
     clipped = np.clip(sound, -edge, edge) / edge * level * (1 - 2**-15)
-    found = measure(write(tmp_path / "clipped.wav", clipped, subtype="PCM_16"))
+    found = analyze(write(tmp_path / "clipped.wav", clipped, subtype="PCM_16"))
     assert 0.01 < found.clipped_share <= 0.03
-    gentle = measure(write(tmp_path / "whole.wav", sound / np.abs(sound).max() * level * 0.99))
+    gentle = analyze(write(tmp_path / "whole.wav", sound / np.abs(sound).max() * level * 0.99))
     assert gentle.clipped_share < 1e-4
 
 
@@ -98,10 +98,10 @@ def test_measuring_is_the_same_in_any_blocks(
 ) -> None:
     clipped = np.clip(bursts(2.0, 0.3), -0.5, 0.5)
     path = write(tmp_path / "a.wav", np.stack([clipped, 0.5 * clipped]))
-    whole = measure(path)
+    whole = analyze(path)
     read = page.recording.read_blocks
     monkeypatch.setattr(page.recording, "read_blocks", lambda name, **kw: read(name, 1013, **kw))
-    in_blocks = measure(path)
+    in_blocks = analyze(path)
     assert in_blocks.clipped_share == whole.clipped_share
     assert in_blocks.silent_share == whole.silent_share
     assert in_blocks.snr_db == pytest.approx(whole.snr_db, abs=1e-6)
@@ -111,7 +111,7 @@ def test_samples_that_are_no_numbers_do_no_harm(tmp_path: Path) -> None:
     sound = tone(1.0, 0.1)
     sound[1000:1010] = np.nan
     sound[2000] = np.inf
-    found = measure(write(tmp_path / "odd.wav", sound))
+    found = analyze(write(tmp_path / "odd.wav", sound))
     assert found.integrated_lufs == pytest.approx(-23.0, abs=0.2)
     assert math.isfinite(found.snr_db) and math.isfinite(found.silent_share)
 
@@ -127,17 +127,17 @@ def test_listeners_scores_are_predicted_on_request(
 
     monkeypatch.setattr("speakup.judge.metrics.dnsmos", predict)
     path = write(tmp_path / "a.wav", noise(26.0, 0.1, rate=8000), 8000)
-    found = measure(path, dnsmos=True)
+    found = analyze(path, dnsmos=True)
     assert lengths == [80_000, 80_000, 48_000]
     assert found.dnsmos == {"ovrl": 2.0, "sig": 3.0, "bak": 4.0}
     assert dict(found.rows())["DNSMOS overall"] == "2.00"
     lengths.clear()
-    measure(write(tmp_path / "b.wav", noise(12.0, 0.1, rate=8000), 8000), dnsmos=True)
+    analyze(write(tmp_path / "b.wav", noise(12.0, 0.1, rate=8000), 8000), dnsmos=True)
     assert lengths == [80_000], "a short rest does not count"
 
 
-def measured(lufs: float, peak: float, rms: float, floor: float) -> Measurements:
-    return Measurements(
+def measured(lufs: float, peak: float, rms: float, floor: float) -> Analysis:
+    return Analysis(
         *("a.wav", 60.0, RATE, 1, lufs, 3.0, peak, peak - 0.1, rms, floor),
         *(30.0, 16_000.0, False, 0.0, 0.0),
     )
@@ -266,7 +266,7 @@ def test_the_page_plays_both_recordings(recordings: tuple[Path, Path], tmp_path:
         assert (info.sample_rate, info.channels) == (44_100, channels)
         assert info.seconds == pytest.approx(2.0, abs=0.1)
     before, after = (float(v) for v in re.findall(r'data-volume="([\d.]+)"', text))
-    lufs = [measure(path).integrated_lufs for path in recordings]
+    lufs = [analyze(path).integrated_lufs for path in recordings]
     assert before == 1.0
     assert 20 * math.log10(after) == pytest.approx(lufs[0] - lufs[1], abs=0.01)
 

@@ -13,7 +13,7 @@ from scipy.signal import lfilter
 from sounds import vowels
 
 from speakup import Config, Pipeline
-from speakup.judge.recording import measure
+from speakup.judge.analysis import analyze
 from speakup.measure.lossy import CodingMeter
 
 RATE = 44_100
@@ -175,9 +175,9 @@ def test_analyze_tells_of_it(tmp_path: Path) -> None:
     for was_coded, signal in ((False, voice()), (True, once("MP3", 0.9, voice()))):
         path = tmp_path / f"{was_coded}.wav"
         soundfile.write(path, signal, RATE, "PCM_24")
-        assert measure(path).coded == was_coded
+        assert analyze(path).coded == was_coded
         wanted = "it seems so" if was_coded else "no sign of it"
-        assert dict(measure(path).rows())["Coded at a low rate"] == wanted
+        assert dict(analyze(path).rows())["Coded at a low rate"] == wanted
 
 
 def test_real_recordings(shared_recordings: Path) -> None:

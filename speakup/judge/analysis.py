@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from speakup.blocks import finite, power_to_db
 from speakup.judge import metrics
 from speakup.measure.bandwidth import BandwidthMeter
+from speakup.measure.clipping import ClippingMeter
 from speakup.measure.delivery import resolve_target
 from speakup.measure.lossy import CodingMeter
 from speakup.measure.loudness import LoudnessMeter
@@ -23,7 +25,7 @@ _DNSMOS_SECONDS = 10
 
 
 @dataclass(frozen=True)
-class Measurements:
+class Analysis:
     """What can be told of a recording by itself; infinite or NaN where it holds too little.
 
     Attributes:
@@ -40,7 +42,7 @@ class Measurements:
         snr_db: Estimated signal-to-noise ratio, see `_Levels.snr_db`.
         bandwidth_hz: Up to where there is real content.
         coded: Whether it was coded at a low rate, see `speakup.measure.lossy`.
-        clipped_share: Of all samples, 0 to 1, see `_Clipping`.
+        clipped_share: Of all samples, 0 to 1, see `ClippingMeter.clipped_samples`.
         silent_share: Of 20 ms frames under -60 dBFS, 0 to 1.
         dnsmos: Predicted listeners' scores, those of `metrics.dnsmos`; None when not asked for.
         warnings: What was wrong with the file.
@@ -105,7 +107,7 @@ class DeliveryCheck:
     why: str
 
 
-def measure(path: str | os.PathLike[str], *, dnsmos: bool = False) -> Measurements:
+def analyze(path: str | os.PathLike[str], *, dnsmos: bool = False) -> Analysis:
     """Measure a file in one pass, in constant memory.
 
     Args:
@@ -118,18 +120,20 @@ def measure(path: str | os.PathLike[str], *, dnsmos: bool = False) -> Measuremen
     """
     info = recording.probe(path)
     warnings: list[str] = []
+    samples = 0
     loudness = LoudnessMeter(info.sample_rate, info.channels)
     bandwidth, coding = BandwidthMeter(info.sample_rate), CodingMeter(info.sample_rate)
-    levels, clipping = _Levels(info.sample_rate), _Clipping(info.channels)
+    levels, clipping = _Levels(info.sample_rate), ClippingMeter(info.sample_rate, info.channels)
     opinion = _Opinion(info.sample_rate) if dnsmos else None
     for block in recording.read_blocks(path, warnings=warnings):
-        finite = block if np.isfinite(block.sum()) else np.nan_to_num(block, posinf=0, neginf=0)
+        samples += block.shape[1]
+        sane = finite(block)
         for meter in (loudness, bandwidth, coding, levels, clipping, opinion):
             if meter is not None:
-                meter.push(finite)
-    return Measurements(
+                meter.push(sane)
+    return Analysis(
         path=str(path),
-        seconds=clipping.samples / info.sample_rate,
+        seconds=samples / info.sample_rate,
         sample_rate=info.sample_rate,
         channels=info.channels,
         integrated_lufs=loudness.integrated_lufs(),
@@ -141,14 +145,14 @@ def measure(path: str | os.PathLike[str], *, dnsmos: bool = False) -> Measuremen
         snr_db=levels.snr_db(),
         bandwidth_hz=bandwidth.bandwidth_hz(),
         coded=coding.coded(bandwidth.bandwidth_hz()),
-        clipped_share=clipping.share(),
+        clipped_share=clipping.clipped_samples() / max(1, samples * info.channels),
         silent_share=levels.silent_share(),
         dnsmos=None if opinion is None else opinion.mean(),
         warnings=tuple(warnings),
     )
 
 
-def delivery_checks(measurements: Measurements) -> list[DeliveryCheck]:
+def delivery_checks(analysis: Analysis) -> list[DeliveryCheck]:
     """Check loudness and peaks against Apple, Spotify, EBU and ACX.
 
     Only what the sound itself shows is checked, not the coding of the file. Spotify turns down
@@ -165,7 +169,7 @@ def delivery_checks(measurements: Measurements) -> list[DeliveryCheck]:
         ("EBU R 128", "ebu", 0.5),
         ("ACX audiobook", "acx", 0.0),
     )
-    return [_check(measurements, *spec) for spec in specs]
+    return [_check(analysis, *spec) for spec in specs]
 
 
 class _Levels:
@@ -202,48 +206,11 @@ class _Levels:
         powers = 10.0 ** ((steps * self._STEP_DB + self._LOWEST_DBFS) / 10.0)
         noise = float(powers[np.searchsorted(np.cumsum(counts), 0.1 * counts.sum())])
         speech = float(powers @ counts) / float(counts.sum()) - noise
-        return 10.0 * math.log10(speech / noise) if speech > 0.0 else -math.inf
+        return power_to_db(speech / noise)
 
     def silent_share(self) -> float:
         loudest = round((_SILENT_DBFS - self._LOWEST_DBFS) / self._STEP_DB)
         return int(self._counts[:loudest].sum()) / max(1, int(self._counts.sum()))
-
-
-class _Clipping:
-    """Counts samples on flat tops: three or more equal samples near the highest peak."""
-
-    _STEPS = 1000  # of 0.1 dB, down from +20 dBFS
-    _NEAR_STEPS = 10
-
-    def __init__(self, channels: int) -> None:
-        self.samples = 0
-        self._channels = channels
-        self._last = np.full((channels, 2), np.nan, np.float32)
-        self._flat = np.zeros(self._STEPS, np.int64)
-        self._peak = 0.0
-
-    def push(self, block: NDArray[np.float32]) -> None:
-        self.samples += block.shape[1]
-        joined = np.concatenate([self._last, block], axis=1)
-        self._last = joined[:, -2:]
-        magnitude = np.abs(joined)
-        self._peak = max(self._peak, float(np.max(np.abs(block), initial=0.0)))
-        equal = joined[:, 1:] == joined[:, :-1]
-        middle = equal[:, 1:] & equal[:, :-1]
-        tops = magnitude[:, 1:-1][middle & (magnitude[:, 1:-1] > 1e-3)]
-        np.add.at(self._flat, self._step(tops), 1)
-
-    def share(self) -> float:
-        """Give the share of samples with an equal one on both sides, within 1 dB of the peak."""
-        if self._peak == 0.0:
-            return 0.0
-        top = int(self._step(np.array([self._peak]))[0])
-        flat = self._flat[: top + self._NEAR_STEPS + 1].sum()
-        return float(flat / (self.samples * self._channels))
-
-    def _step(self, magnitude: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-        below_db = 20.0 - 20.0 * np.log10(magnitude)
-        return (below_db * 10.0).astype(np.int64).clip(0, self._STEPS - 1)
 
 
 class _Opinion:
@@ -273,9 +240,7 @@ class _Opinion:
         return {key: float(np.mean([one[key] for one in scores])) for key in scores[0]}
 
 
-def _check(
-    measured: Measurements, spec: str, target_name: str, tolerance_lu: float
-) -> DeliveryCheck:
+def _check(measured: Analysis, spec: str, target_name: str, tolerance_lu: float) -> DeliveryCheck:
     target = resolve_target(target_name, None)
     assert target is not None
     faults, facts = [], []
