@@ -35,7 +35,7 @@ from speakup.media.video import VideoWriter
 from speakup.media.write import AudioWriter
 from speakup.models.catalogue import LoadedModel, choose_models, load_model
 from speakup.networks.compute import Compute
-from speakup.networks.contract import Denoiser, Upsampler
+from speakup.networks.contract import Denoiser, StatefulDenoiser, Upsampler
 from speakup.result import Result
 from speakup.spool import Spool, check_room
 from speakup.stages.base import Stage
@@ -252,7 +252,7 @@ class Pipeline:
     def _make_denoise(self, found: Survey) -> Stage:
         model = self._model("denoise")
         return denoise(
-            cast(Denoiser, model.network),
+            cast("Denoiser | StatefulDenoiser", model.network),
             model.card.name,
             model.revision,
             channels=found.distinct_channels,
@@ -289,6 +289,8 @@ class Pipeline:
                 )
             model = self._models[name]
         wanted = DENOISER_RATE
+        if isinstance(model.network, StatefulDenoiser):
+            wanted = model.network.sample_rate
         if task == model.card.task == "upsample":
             wanted = cast(Upsampler, model.network).output_rate
         if (model.card.task, model.card.sample_rate) != (task, wanted):

@@ -44,14 +44,14 @@ def prepare_models(config: Config, terminal: Terminal) -> None:
             progress=tell,
         )
     for card in cards:
-        if card.source == "hub":
+        if card.source in ("hub", "package"):
             terminal.say(f"{card.task} with ", (card.name, "bold"), f": {origin(card)}")
 
 
 def origin(card: ModelCard) -> str:
-    """Say what a name has come to: repository, commit and licence."""
+    """Say what a name has come to: repository or package, revision and licence."""
     if card.source != "hub":
-        return f"{card.source}, {card.revision} ({card.licence})"
+        return f"{card.package or card.source}, {card.revision} ({card.licence})"
     return f"hf://{card.repository}@{card.revision} ({card.licence})"
 
 

@@ -38,7 +38,7 @@ AcceptLicense = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Say nothing but errors")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", metavar="", help="Show no progress")]
-_HERE = {"bundled": "bundled", "folder": "folder", "hub": "cached"}
+_HERE = {"bundled": "bundled", "folder": "folder", "hub": "cached", "package": "installed"}
 
 
 @app.command("list", cls=Command)
@@ -124,7 +124,8 @@ def fetch(
         config = Config(preset=_preset(preset), device=device)
         wanted += choose_models(config).values()
     if everything:
-        wanted += [card.name for card in list_models()]
+        # What comes with a package that is missing is not to be had here.
+        wanted += [card.name for card in list_models() if card.cached or card.source == "hub"]
     if not wanted:
         raise ConfigError("no model is named", None, "Give a name, --preset studio or --all")
     terminal = Terminal(quiet=quiet, progress=not no_progress)
@@ -139,7 +140,8 @@ def fetch(
                 refresh=refresh,
                 progress=tell,
             )
-        terminal.say((name, "bold"), f"  {origin(card)}")
+        kept = "" if card.source == "hub" else "; nothing needs fetching"
+        terminal.say((name, "bold"), f"  {origin(card)}{kept}")
         return {"status": "ok", **_plain(card)}
 
     try:

@@ -54,6 +54,7 @@ class ModelCard:
         repository: Of the Hub, or "".
         sha256: What the weights file must hash to, or "".
         paper: Address of the paper, or "".
+        package: The optional package that it comes with, or "".
     """
 
     name: str
@@ -67,12 +68,13 @@ class ModelCard:
     description: str
     folder: Path
     revision: str
-    source: Literal["bundled", "folder", "hub"] = "folder"
+    source: Literal["bundled", "folder", "hub", "package"] = "folder"
     file: str = WEIGHTS_FILE
     cached: bool = True
     repository: str = ""
     sha256: str = ""
     paper: str = ""
+    package: str = ""
 
 
 def read_card(folder: Path, *, source: Literal["bundled", "folder", "hub"] = "folder") -> ModelCard:

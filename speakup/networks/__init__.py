@@ -5,6 +5,7 @@ from torch import nn
 from speakup.networks.denoiser import BandMixer
 from speakup.networks.hifigan_denoiser import HiFiGANDenoiser
 from speakup.networks.published.ap_bwe import APBWE
+from speakup.networks.published.deepfilternet3 import DeepFilterNet3
 from speakup.networks.published.dpdfnet import DPDFNet
 from speakup.networks.published.lavasr import LavaSR
 from speakup.networks.published.metricgan_plus import MetricGANPlus
@@ -20,6 +21,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "ap-bwe": APBWE,
     "mp-senet": MPSENet,
     "dpdfnet": DPDFNet,
+    "deepfilternet3": DeepFilterNet3,
     "metricgan-plus": MetricGANPlus,
     "hifi-gan-denoiser": HiFiGANDenoiser,
 }

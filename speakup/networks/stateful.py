@@ -8,36 +8,13 @@ given, without any seam.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Block = NDArray[np.float32]
-
-
-class StatefulDenoiser(Protocol):
-    """A denoiser that goes through a stream once, from its past in a state of fixed size.
-
-    Attributes:
-        sample_rate: Hz of what it takes and gives.
-        hop_length: Samples that it takes at a time, and any multiple of them.
-        latency: Samples, whole hops, by which its output comes late.
-    """
-
-    sample_rate: int
-    hop_length: int
-
-    @property
-    def latency(self) -> int: ...
-
-    def start(self, rows: int) -> Tensor:
-        """Give the state of so many streams before their first sample, (B, S)."""
-
-    def __call__(self, waveform: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Take (B, T) of whole hops and a state (B, S), and give both anew; rows independent."""
+from speakup.blocks import Block
 
 
 class StatefulStream:
@@ -53,18 +30,20 @@ class StatefulStream:
     silent.
 
     Args:
-        network: Runs the network on (C, T) and a state.
+        network: Runs a stateful denoiser on (C, T) and a state (C, S), and gives both joined.
         start: Its state before the first sample, (C, S).
         hop: Samples that it takes at a time.
         latency: Samples by which its output comes late, whole hops.
         block: Samples that it is given at a time; brought down to whole hops.
         margin: Samples of a silence that are heard at either end; None for all of it.
         quiet_power: Mean square under which a hop is silence, if it is that in all channels.
+        warm_up: Let the network hear the first block once before, so that it is settled when it
+            begins.
     """
 
     def __init__(
         self,
-        network: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        network: Callable[[Tensor, Tensor], Tensor],
         start: Tensor,
         *,
         hop: int,
@@ -72,6 +51,7 @@ class StatefulStream:
         block: int,
         margin: int | None = None,
         quiet_power: float = 0.0,
+        warm_up: bool = False,
     ) -> None:
         channels = len(start)
         self.fallbacks = 0
@@ -80,6 +60,7 @@ class StatefulStream:
         self._block = max(1, block // hop)
         self._margin = None if margin is None else -(-margin // hop)
         self._quiet_power = quiet_power
+        self._to_warm_up = warm_up
         self._pending = np.zeros((channels, 0), np.float32)
         self._quiet_before = np.ones(self._margin or 0, bool)  # as before the first sample
         # What waits to come out, by hops: the input, whether the network has heard it, and what
@@ -148,11 +129,17 @@ class StatefulStream:
 
     def _run(self, hops: Block) -> None:
         waveform = torch.from_numpy(hops.reshape(len(hops), -1))
+        samples = waveform.shape[1]
         with torch.inference_mode():
-            computed, state = self._network(waveform, self._state)
+            if self._to_warm_up:
+                self._to_warm_up = False
+                warm = self._network(waveform, self._start)[:, samples:]
+                self._state = torch.where(warm.isfinite().all(1, keepdim=True), warm, self._start)
+            joined = self._network(waveform, self._state)
+            computed, state = joined.tensor_split([samples], dim=1)
             sane = computed.isfinite().all(dim=1) & state.isfinite().all(dim=1)
             self.fallbacks += int(not bool(sane.all()))
-            self._state = torch.where(sane[:, None].to(state.device), state, self._start)
+            self._state = torch.where(sane[:, None], state, self._start)
         wet = computed.float().cpu().numpy().reshape(len(hops), -1, self._hop)
         skipped = min(self._to_skip, wet.shape[1])
         self._to_skip -= skipped

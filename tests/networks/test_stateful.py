@@ -18,20 +18,21 @@ LATENCY = 30
 Block = NDArray[np.float32]
 
 
-def delayed(waveform: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+def delayed(waveform: Tensor, state: Tensor) -> Tensor:
     """Halve the signal, late by LATENCY; the state holds what has not come out, and a sum."""
     both = torch.cat([state[:, :LATENCY], waveform], dim=1)
     total = state[:, LATENCY:] + waveform.abs().sum(1, keepdim=True)
-    return 0.5 * both[:, :-LATENCY], torch.cat([both[:, -LATENCY:], total], dim=1)
+    return torch.cat([0.5 * both[:, :-LATENCY], both[:, -LATENCY:], total], dim=1)
 
 
 def stream(
-    network: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = delayed,
+    network: Callable[[Tensor, Tensor], Tensor] = delayed,
     *,
     channels: int = 2,
     block: int = 70,
     margin: int | None = None,
     quiet_power: float = 1e-7,
+    warm_up: bool = False,
 ) -> StatefulStream:
     return StatefulStream(
         network,
@@ -41,6 +42,7 @@ def stream(
         block=block,
         margin=margin,
         quiet_power=quiet_power,
+        warm_up=warm_up,
     )
 
 
@@ -83,7 +85,7 @@ def test_nothing_in_gives_nothing_out() -> None:
 def test_the_network_hears_every_sample_once() -> None:
     heard: list[Tensor] = []
 
-    def listens(waveform: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def listens(waveform: Tensor, state: Tensor) -> Tensor:
         heard.append(waveform.clone())
         return delayed(waveform, state)
 
@@ -101,7 +103,7 @@ class TestSilence:
     def heard(self, waveform: Block, margin: int | None, step: int = 55) -> int:
         hops = 0
 
-        def listens(block: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        def listens(block: Tensor, state: Tensor) -> Tensor:
             nonlocal hops
             hops += block.shape[1] // HOP
             return delayed(block, state)
@@ -138,9 +140,10 @@ class TestSilence:
         assert self.heard(waveform, 40) == 1500 // HOP
 
     def test_digital_silence_stays(self) -> None:
-        def hisses(waveform: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-            result, state = delayed(waveform, state)
-            return result + 0.01, state
+        def hisses(waveform: Tensor, state: Tensor) -> Tensor:
+            joined = delayed(waveform, state)
+            joined[:, : waveform.shape[1]] += 0.01
+            return joined
 
         waveform = white(600)
         waveform[0, 200:400] = 0.0
@@ -155,12 +158,10 @@ class TestSilence:
 
 
 def test_what_is_no_number_passes_as_it_was_and_is_forgotten() -> None:
-    def breaks(waveform: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def breaks(waveform: Tensor, state: Tensor) -> Tensor:
         """Give no number for a row that holds a sample over 100, ever after."""
         broken = (waveform.abs() > 100.0).any(1, keepdim=True) | state[:, -1:].isnan()
-        result, state = delayed(waveform, state)
-        nan = torch.full_like(state, torch.nan)
-        return torch.where(broken, nan[:, :1], result), torch.where(broken, nan, state)
+        return torch.where(broken, torch.nan, delayed(waveform, state))
 
     waveform = white(700)
     waveform[0, 300] = 1000.0
@@ -177,7 +178,7 @@ def test_what_is_no_number_passes_as_it_was_and_is_forgotten() -> None:
 def test_channels_go_through_the_network_as_one_batch() -> None:
     rows: list[int] = []
 
-    def listens(waveform: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def listens(waveform: Tensor, state: Tensor) -> Tensor:
         rows.append(len(waveform))
         return delayed(waveform, state)
 
@@ -189,14 +190,14 @@ def test_a_recurrence_is_the_same_in_one_piece_and_in_many() -> None:
     """A leaky sum, whose state is all of its past."""
     decay = 0.9
 
-    def leaks(waveform: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def leaks(waveform: Tensor, state: Tensor) -> Tensor:
         values = []
         level = state[:, :1]
         for sample in waveform.unbind(1):
             level = decay * level + sample[:, None]
             values.append(level)
         late = torch.cat([state[:, 1:], torch.cat(values, dim=1)], dim=1)
-        return late[:, :-LATENCY], torch.cat([level, late[:, -LATENCY:]], dim=1)
+        return torch.cat([late[:, :-LATENCY], level, late[:, -LATENCY:]], dim=1)
 
     waveform = white(400)
     _, whole = sent(stream(leaks, block=10_000), waveform, 400)
@@ -210,9 +211,27 @@ def test_a_recurrence_is_the_same_in_one_piece_and_in_many() -> None:
 def test_rows_shorter_than_a_hop_are_filled_up_for_the_network_alone() -> None:
     shapes: list[int] = []
 
-    def listens(waveform: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def listens(waveform: Tensor, state: Tensor) -> Tensor:
         shapes.append(waveform.shape[1])
-        return functional.pad(waveform, (LATENCY, 0))[:, : waveform.shape[1]], state
+        late = functional.pad(waveform, (LATENCY, 0))[:, : waveform.shape[1]]
+        return torch.cat([late, state], dim=1)
 
     _, wet = sent(stream(listens), white(7), 7)
     assert wet.shape == (2, 7) and all(length % HOP == 0 for length in shapes)
+
+
+def test_a_warm_up_lets_the_network_hear_the_first_block_once_before() -> None:
+    """A running peak, known from the first sample on."""
+
+    def follows(waveform: Tensor, state: Tensor) -> Tensor:
+        peak = torch.maximum(state[:, :1], waveform.abs().amax(1, keepdim=True))
+        both = torch.cat([state[:, 1:], waveform / peak], dim=1)
+        return torch.cat([both[:, :-LATENCY], peak, both[:, -LATENCY:]], dim=1)
+
+    waveform = white(300)
+    waveform[:, :70] *= 0.5
+    waveform[:, 60] = 9.0
+    _, cold = sent(stream(follows, block=50), waveform, 300)
+    _, warm = sent(stream(follows, block=70, warm_up=True), waveform, 33)
+    assert np.allclose(warm, waveform / 9.0, atol=1e-6)
+    assert not np.allclose(cold[:, :50], waveform[:, :50] / 9.0, atol=1e-2)

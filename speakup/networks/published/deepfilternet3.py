@@ -153,12 +153,13 @@ class _State(NamedTuple):
 class DeepFilterNet3(nn.Module):
     """Remove noise from 48 kHz speech, causally but for two frames and a window of look-ahead.
 
-    A stream's past lies in a state of fixed size, (B, S), which `start` makes and each call takes
-    and gives: calls on the pieces of a stream, in order, give what one call on the whole gives.
-    Rows are independent, so that channels and recordings can share a batch. The network runs in
-    float32, whatever number format surrounds it.
+    A stateful denoiser: the result and the new state come joined, so that rows of several channels
+    and recordings can share a batch. The network runs in float32, whatever number format surrounds
+    it.
 
     Args:
+        settled: Whether stages are to keep it from all that it takes a while to get used to; or
+            else it is run as its authors' own runtime runs it.
         post_filter_beta: How far the post-filter lowers further what has been lowered much; 0 is
             none, and 0.02 what the authors advise.
         snr_gates_db: Local SNR under which a frame is silenced, over which it is only masked, and
@@ -166,7 +167,7 @@ class DeepFilterNet3(nn.Module):
             the ends of the scale: no frame is gated. The decoders hear gated frames, too.
         hyperparameters: The fields of `Size`.
 
-    Shape: (B, T), (B, S) -> (B, T), (B, S), float32, T whole hops; what comes out is `latency`
+    Shape: (B, T), (B, S) -> (B, T + S), float32, T whole hops; what comes out is `latency`
         samples late.
 
     Raises:
@@ -176,6 +177,7 @@ class DeepFilterNet3(nn.Module):
     def __init__(
         self,
         *,
+        settled: bool = False,
         post_filter_beta: float = 0.0,
         snr_gates_db: tuple[float, float, float] = _NO_GATES_DB,
         **hyperparameters: Any,
@@ -186,6 +188,7 @@ class DeepFilterNet3(nn.Module):
         except TypeError as error:
             raise ValueError(str(error).replace("Size.__init__() got an ", "")) from error
         self.sample_rate, self.hop_length = size.sr, size.hop_size
+        self.settled = settled
         self.post_filter_beta, self.snr_gates_db = post_filter_beta, snr_gates_db
         widths = erb_widths(size.sr, size.fft_size, size.nb_erb, size.min_nb_erb_freqs)
         member = torch.block_diag(*(torch.ones(width, 1) for width in widths))
@@ -221,7 +224,7 @@ class DeepFilterNet3(nn.Module):
             )
         )
 
-    def forward(self, waveform: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, waveform: Tensor, state: Tensor) -> Tensor:
         past = self._unpacked(state.float())
         with torch.autocast(waveform.device.type, enabled=False):
             samples = torch.cat([past.waveform, waveform.float()], dim=1)
@@ -237,7 +240,7 @@ class DeepFilterNet3(nn.Module):
             spectrum=torch.view_as_real(noisy[:, noisy.shape[1] - self.size.df_order + 1 :]),
             overlap=overlap,
         )
-        return enhanced, self._packed(new)
+        return torch.cat([enhanced, self._packed(new)], dim=1)
 
     def denoise(self, waveform: Tensor) -> Tensor:
         """Denoise whole recordings, the delay taken out: (B, T) -> (B, T), T from 1 on."""
@@ -246,7 +249,7 @@ class DeepFilterNet3(nn.Module):
         padded = functional.pad(waveform, (0, hops * hop - samples))
         state, parts = self.start(len(waveform)), []
         for piece in padded.split(_WHOLE_FRAMES * hop, dim=1):
-            part, state = self(piece, state)
+            part, state = self(piece, state).tensor_split([piece.shape[1]], dim=1)
             parts.append(part)
         return torch.cat(parts, dim=1)[:, self.latency : self.latency + samples]
 
