@@ -62,6 +62,9 @@ StageMaker = Callable[[Survey], Stage | None]
 PLAIN_CUTOFF_HZ = 8_000.0
 """Where the plain 16 kHz chain synthesises from, whatever the source holds above."""
 
+DENOISED_HZ = 7_800.0
+"""Up to where a denoiser has heard and restored the voice, whatever noise hid of it."""
+
 FULL_BANDWIDTH_HZ = 16_000.0
 """A source that reaches this far lacks nothing that a voice has."""
 
@@ -268,6 +271,11 @@ class Pipeline:
             cutoff_hz, ceiling_hz = min(cutoff_hz, PLAIN_CUTOFF_HZ), math.inf
         elif cutoff_hz >= FULL_BANDWIDTH_HZ:
             return None
+        elif found.hidden:
+            # Where the voice ends is not known: the denoiser has restored what it could.
+            if not self.config.denoise:
+                return None
+            cutoff_hz = max(cutoff_hz, DENOISED_HZ)
         model = self._model("upsample")
         return upsample(
             cast(Upsampler, model.network),

@@ -415,6 +415,28 @@ def test_what_is_real_is_kept(
     assert heard == [cutoff_hz]
 
 
+@pytest.mark.parametrize(("denoise", "wanted"), [(True, [7_800.0]), (False, [])])
+def test_what_noise_hides_is_not_made_up(
+    networks: Networks, denoise: bool, wanted: list[float]
+) -> None:
+    """The denoiser has restored its band; alone, the upsampler would guess what is there."""
+    heard: list[float] = []
+
+    class Listener(Recorded):
+        def forward(self, waveform: torch.Tensor, cutoff_hz: Any = None) -> torch.Tensor:
+            heard.extend(cutoff_hz.tolist())
+            return waveform
+
+    networks.upsampler = Listener()
+    found = Survey(RATE, 1, 1_000, -20.0, 3_400.0, False, True, (((), ()),), (), hidden=True)
+    stages = [maker(found) for maker in Pipeline(Config(denoise=denoise, **EXACT)).stage_makers()]
+    for stage in stages[-1:]:
+        if stage is not None:
+            stage.push(white(1, 1_000))
+            list(stage.flush())
+    assert heard == wanted
+
+
 def test_models_are_loaded_once(networks: Networks) -> None:
     chain = Pipeline(AS_IT_IS)
     for _ in range(2):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.fft import rfft
-from scipy.ndimage import median_filter
+from scipy.ndimage import maximum_filter1d, median_filter
 from scipy.signal import lfilter
 
 from speakup.blocks import Float32, Float64, Reframer, checked_block, finite, power_to_db
@@ -30,6 +30,10 @@ _GAP_HZ = 1_500.0
 _SLOPE_DB = 14.0  # measured: 4 to 12 dB where a voice fades into noise, 15 to 40 dB by filters
 _SLOPE_HZ = (8_000.0, 16_000.0)  # real tops fall as steeply further up
 _NARROWEST_HZ = 3_400.0
+_LOWEST_HZ = 900.0
+_FALL_DB, _FALL_HZ = (24.0, 44.0), (900.0, 8_000.0)
+_FOOT_DB, _HELD_DB = 12.0, 24.0
+_HARMONIC_BANDS, _WHISTLE_BANDS = 5, 11
 _SOURCE_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000)
 _MIRROR_BINS = 60
 _MIRRORED = 0.35
@@ -56,7 +60,14 @@ class BandwidthMeter:
     cannot be heard are left out: they are images and whistles. If the level falls off a wall
     there (10 dB within 260 Hz), the foot of the wall is found to 90 Hz. If it falls by a slope
     steeper than voices do (14 dB over the last half octave, somewhere between 8 and 16 kHz), as
-    behind the filter of a telephone or a cheap microphone, that half octave counts as missing.
+    behind the filter of a telephone or a cheap microphone, that half octave counts as missing. So
+    does all from where the level falls by 24 dB in half an octave and 44 dB in a whole one, between
+    900 Hz and 8 kHz, and never rises again, but for the first 12 dB. Of 50 voices that nothing was
+    done to, none falls so; behind a filter of order 8 at 3.4 kHz the band was found to end between
+    2.6 and 4.6 kHz for 47, at 2 kHz between 1.5 and 2.7 kHz for 43.
+
+    Below 3400 Hz, the narrowest band speech is sent through, only such a fall is the end of the
+    band. Else it is noise that hides the voice, and 3400 Hz are given.
 
     A bad resampler mirrors the spectrum at half the old rate. The mirror image moves as speech
     does, but bin for bin like the original: where the fine structure on both sides of 4, 5.5, 6,
@@ -97,15 +108,23 @@ class BandwidthMeter:
             self._measure(piece)
 
     def bandwidth_hz(self) -> float:
-        """Give the effective bandwidth in Hz, from 3400 to half the sample rate.
+        """Give the effective bandwidth in Hz, from 900 to half the sample rate.
 
         It is half the sample rate where nothing is known to be missing: also for silence, for
-        less than 50 ms, and for recordings that hold nothing that moves. No less than 3400 Hz
-        is ever reported, the narrowest band speech is sent through: below that it is noise that
-        hides the voice, not a channel that cut it.
+        less than 50 ms, and for recordings that hold nothing that moves.
         """
+        return self._found()[0]
+
+    def hidden_by_noise(self) -> bool:
+        """Tell whether the band ends where noise hides the voice, not where something cut it off.
+
+        How far the voice goes on under the noise is then not known.
+        """
+        return self._found()[1]
+
+    def _found(self) -> tuple[float, bool]:
         if self._reframer is None:
-            return self.sample_rate / 2
+            return self.sample_rate / 2, False
         end = copy.deepcopy(self)
         end._measure(self._reframer.rest)
         return end._estimate()
@@ -131,26 +150,36 @@ class BandwidthMeter:
         self._swings.add(self._drift.removed(groups))
         self._mirrors.add(power)
 
-    def _estimate(self) -> float:
+    def _estimate(self) -> tuple[float, bool]:
         nyquist = self.sample_rate / 2
         loud = self._groups.levels_db(_LOUD)
         if loud is None:
-            return nyquist
+            return nyquist, False
         moving = median_filter(self._swings.spread_db(), 3, mode="nearest") > _MOVING_DB
         width = self._bin_hz * _BAND_BINS * _GROUP_BANDS
         voice = moving & (np.arange(len(moving)) * width < 4_000.0) & (loud > loud.max() - 40.0)
         if not voice.any():
-            return nyquist
+            return nyquist, False
         rounding = _ROUNDING_DB + power_to_db(width / nyquist)
         audible = loud > max(loud[voice].max() - _AUDIBLE_DB, rounding)
         last = _last_present(moving, audible, round(_GAP_HZ / width))
         edge, walled = self._edge_hz(last)
-        if not walled and self._slope_db(edge) > _SLOPE_DB:
+        fall = self._fall_hz(moving)
+        sloping = not walled and self._slope_db(edge) > _SLOPE_DB
+        if sloping:
             edge /= math.sqrt(2.0)
-        bandwidth = min(edge, self._mirrors.lowest_hz())
+        if fall == math.inf:
+            walled = walled and edge > _NARROWEST_HZ
+            edge = max(edge, _NARROWEST_HZ)
+        elif not (walled and self._holds(fall, edge)):
+            edge = min(edge, fall)
+        mirror = self._mirrors.lowest_hz()
+        bandwidth = min(edge, mirror)
         if bandwidth > 0.97 * nyquist:
-            return nyquist
-        return min(nyquist, max(_NARROWEST_HZ, bandwidth))
+            return nyquist, False
+        cut = walled or sloping or min(fall, mirror) < math.inf
+        hidden = not cut and 2 * int(audible[last + 2 :].sum()) > len(audible) - last - 2
+        return min(nyquist, max(_LOWEST_HZ, bandwidth)), hidden
 
     def _edge_hz(self, group: int) -> tuple[float, bool]:
         """Give the end of a group or of the wall within half a group of it, and if there is one."""
@@ -174,6 +203,36 @@ class BandwidthMeter:
         assert loud is not None
         last = round(edge_hz / (self._bin_hz * _BAND_BINS * _GROUP_BANDS)) - 1
         return float(loud[round(last / math.sqrt(2.0))] - loud[last])
+
+    def _holds(self, fall_hz: float, edge_hz: float) -> bool:
+        """Tell whether the level stays up between a fall and a wall: the band ends at the wall."""
+        loud = self._bands.levels_db(_LOUD)
+        assert loud is not None
+        width = self._bin_hz * _BAND_BINS
+        first, last = round(fall_hz / width), round(edge_hz / width)
+        if last - first < _HARMONIC_BANDS:
+            return True
+        level = maximum_filter1d(loud[: last - 1], _HARMONIC_BANDS)[max(0, first - 2) :]
+        return bool(level.min() > level[0] - _HELD_DB)
+
+    def _fall_hz(self, moving: NDArray[np.bool_]) -> float:
+        """Give where the level falls for good, and more steeply than voices do, or infinity."""
+        loud = self._bands.levels_db(_LOUD)
+        assert loud is not None
+        # Harmonics stand up to half a kilohertz apart; whistles are narrow.
+        level = maximum_filter1d(loud, _HARMONIC_BANDS)
+        rest = np.maximum.accumulate(median_filter(loud, _WHISTLE_BANDS)[::-1])[::-1]
+        width = self._bin_hz * _BAND_BINS
+        heard = np.repeat(moving, _GROUP_BANDS)
+        for place in range(round(_FALL_HZ[0] / width), min(round(_FALL_HZ[1] / width), len(heard))):
+            half, whole = round(place * math.sqrt(2.0)), 2 * place
+            if whole >= len(loud) or not heard[place]:
+                continue
+            falls = level[place] - rest[half], level[place] - rest[whole]
+            if falls[0] > _FALL_DB[0] and falls[1] > _FALL_DB[1]:
+                near = loud[place : half + 2] > level[place] - _FOOT_DB
+                return float(place + np.flatnonzero(near).max(initial=0) + 1) * width
+        return math.inf
 
 
 class _LevelHistogram:

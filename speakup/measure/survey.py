@@ -28,6 +28,7 @@ class Survey:
         channels_equal: Whether all channels hold the same samples.
         ceilings: The levels at which each channel is cut off, above and below.
         warnings: What the user should know.
+        hidden: Whether the content ends there because noise hides what may lie above.
     """
 
     sample_rate: int
@@ -39,6 +40,7 @@ class Survey:
     channels_equal: bool
     ceilings: Ceilings
     warnings: tuple[str, ...]
+    hidden: bool = False
 
     @property
     def clipped(self) -> bool:
@@ -91,4 +93,5 @@ def survey(blocks: Iterable[Block], sample_rate: int, channels: int) -> Survey:
         equal,
         clipping.ceilings(),
         tuple(warnings),
+        not silent and bandwidth.hidden_by_noise(),
     )

@@ -27,6 +27,7 @@ _VARIANT_CUTOFFS_HZ = {
     "restored": (7_800.0, 7_950.0),
 }
 _STOP_DB = 50.0
+_MOST_OF_TOP, _ANY_CUTOFF_HZ, _TRIES = 0.8, 11_000.0, 8
 _FOOT_DB, _FURTHEST = 30.0, 1.5
 
 
@@ -124,7 +125,8 @@ class UpsampleSimulator:
         size = round(len(full) / speed)
         spectrum = resized(fft.rfft(full), len(full), size)
         heard = spectrum
-        cutoff_hz = self._cutoff_hz(random)
+        top_hz = min(clip.top_hz * speed, SAMPLE_RATE / 2)
+        cutoff_hz = self._cutoff_hz(top_hz, random)
         if variant is not None:
             low = self.voices.variant(clip, variant, start, len(full))
             heard = resized(fft.rfft(low), len(low), size)
@@ -146,7 +148,6 @@ class UpsampleSimulator:
         wanted = 10.0 ** ((_SPEECH_LEVEL_DB + random.uniform(-spread, spread)) / 20.0)
         factor = np.float32(min(wanted / level, 0.98 / max(float(np.abs(voice).max()), 1e-3)))
         told_hz *= 1.0 + recipe.cutoff_error * random.standard_normal()
-        top_hz = min(clip.top_hz * speed, SAMPLE_RATE / 2)
         return limited * factor, voice * factor, float(np.clip(told_hz, *_CUTOFFS_HZ)), top_hz
 
     def _variant(self, random: np.random.Generator) -> str | None:
@@ -172,7 +173,17 @@ class UpsampleSimulator:
                 break
         return clip, start, full
 
-    def _cutoff_hz(self, random: np.random.Generator) -> float:
+    def _cutoff_hz(self, top_hz: float, random: np.random.Generator) -> float:
+        """Draw a cutoff, under the recording's own top wherever that is low."""
+        highest = _MOST_OF_TOP * top_hz
+        drawn = self._any_cutoff_hz(random)
+        for _ in range(_TRIES):
+            if drawn <= highest or highest > _ANY_CUTOFF_HZ:
+                return drawn
+            drawn = self._any_cutoff_hz(random)
+        return random.uniform(0.3, 1.0) * highest
+
+    def _any_cutoff_hz(self, random: np.random.Generator) -> float:
         share = random.random()
         for low, high, often in self.recipe.bands_hz:
             share -= often

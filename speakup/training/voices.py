@@ -59,6 +59,7 @@ class Clip:
         start: Its first sample among all.
         samples: How many.
         variants: Of each variant it has, the first sample among all of that kind.
+        pack: In which of the packs that its voices hold it lies.
     """
 
     path: str
@@ -67,6 +68,7 @@ class Clip:
     start: int
     samples: int
     variants: dict[str, int]
+    pack: int = 0
 
 
 Restore = Callable[[Signal, np.random.Generator], Signal]
@@ -74,9 +76,10 @@ Restore = Callable[[Signal, np.random.Generator], Signal]
 
 
 class Voices:
-    """Full-band recordings with their variants; a speaker counts by the root of what he said.
+    """Recordings with their variants, a pack for each pattern.
 
-    Files of one voice would else be most of what is drawn. Where the data folder's manifest.csv
+    A speaker counts by the root of what he said: files of one voice would else be most of what is
+    drawn. Where the data folder's manifest.csv
     has columns `path`, `speaker` and `top_hz`, they are taken from it; a top that is not known
     is measured.
 
@@ -100,18 +103,22 @@ class Voices:
         denoiser: str = "",
         restorer: Callable[[], Restore] | None = None,
     ) -> None:
-        files = _matching(root, patterns)
-        folder = cache / f"voices-{_digest(root, list(files), denoiser)}"
-        if not (folder / "index.json").exists():
-            _pack(root, list(files), folder, restorer() if restorer else None)
-        stored = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        self.clips = [Clip(**clip) for clip in stored]
+        self.clips: list[Clip] = []
+        self._packs: list[dict[str, NDArray[np.int16]]] = []
+        weights = []
+        for pattern, weight in patterns.items():
+            files = _matching(root, pattern)
+            folder = cache / f"voices-{_digest(root, files, denoiser)}"
+            if not (folder / "index.json").exists():
+                _pack(root, files, folder, restorer() if restorer else None)
+            stored = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            self.clips += [Clip(**{**clip, "pack": len(self._packs)}) for clip in stored]
+            weights += [float(weight)] * len(stored)
+            names = ("full", *VARIANTS)
+            self._packs.append({name: _mapped(folder / f"{name}.i16") for name in names})
         if not self.clips:
             raise ConfigError("holds no recording long enough", root)
-        self._samples = {name: _mapped(folder / f"{name}.i16") for name in ("full", *VARIANTS)}
-        self._ends = np.cumsum(
-            self._shares({str(path.relative_to(root)): weight for path, weight in files.items()})
-        )
+        self._ends = np.cumsum(self._shares(weights))
 
     @property
     def hours(self) -> float:
@@ -124,33 +131,33 @@ class Voices:
 
     def full(self, clip: Clip, start: int, samples: int) -> Signal:
         """Give a stretch of a recording, (T,)."""
-        return _floats(self._samples["full"], clip.start + start, samples)
+        return _floats(self._packs[clip.pack]["full"], clip.start + start, samples)
 
     def variant(self, clip: Clip, name: str, start: int, samples: int) -> Signal:
         """Give the same stretch of a variant at its own rate; start and samples at 44.1 kHz."""
         rate = VARIANTS[name]
         place = clip.variants[name] + start * rate // SAMPLE_RATE
-        return _floats(self._samples[name], place, samples * rate // SAMPLE_RATE)
+        return _floats(self._packs[clip.pack][name], place, samples * rate // SAMPLE_RATE)
 
-    def _shares(self, weights: dict[str, float]) -> NDArray[np.float64]:
+    def _shares(self, weights: list[float]) -> NDArray[np.float64]:
         spoken: Counter[str] = Counter()
         for clip in self.clips:
             spoken[clip.speaker] += clip.samples
         shares = np.array(
-            [weights[clip.path] * clip.samples / spoken[clip.speaker] ** 0.5 for clip in self.clips]
+            [
+                weight * clip.samples / spoken[clip.speaker] ** 0.5
+                for weight, clip in zip(weights, self.clips, strict=True)
+            ]
         )
         return shares / shares.sum()
 
 
-def _matching(root: Path, patterns: dict[str, float]) -> dict[Path, float]:
-    files: dict[Path, float] = {}
-    for pattern, weight in patterns.items():
-        found = sorted(path for folder in root.glob(pattern) for path in folder.rglob("*"))
-        found = [path for path in found if path.suffix.lower() in _SUFFIXES]
-        if not found:
-            raise ConfigError("no recording matches this pattern of the recipe", root / pattern)
-        files |= dict.fromkeys(found, float(weight))
-    return files
+def _matching(root: Path, pattern: str) -> list[Path]:
+    found = sorted(path for folder in root.glob(pattern) for path in folder.rglob("*"))
+    found = [path for path in found if path.suffix.lower() in _SUFFIXES]
+    if not found:
+        raise ConfigError("no recording matches this pattern of the recipe", root / pattern)
+    return found
 
 
 def _digest(root: Path, files: list[Path], denoiser: str) -> str:
