@@ -13,13 +13,23 @@ from torch import Tensor, nn
 
 from speakup.models.cards import ModelCard
 from speakup.models.catalogue import LoadedModel
-from speakup.networks import BandExtender, BandMixer, SourceFilterExtender
+from speakup.networks import BandExtender, BandMemory, BandMixer, SourceFilterExtender
 
 SMALL_MIXER: dict[str, Any] = {
     "groups": [[16, 4], [8, 8], [8, 16]],
     "features": 8,
     "bottleneck": 8,
     "dilations": [1, 2],
+}
+SMALL_MEMORY: dict[str, Any] = {
+    "groups": [[16, 4], [8, 8], [8, 16]],
+    "features": 8,
+    "bottleneck": 16,
+    "dilations": [1, 2],
+    "memory": [1],
+    "heads": 2,
+    "reach": 6,
+    "history_reach": 5,
 }
 SMALL_EXTENDER: dict[str, Any] = {"features": 16, "expansion": 2, "blocks": 2}
 
@@ -64,6 +74,15 @@ def small_source_filter(seed: int = 0, **changes: Any) -> SourceFilterExtender:
     """Build the upsampler's architecture with few random weights."""
     torch.manual_seed(seed)
     return SourceFilterExtender(**{**SMALL_EXTENDER, **changes}).eval()
+
+
+def small_memory(seed: int = 0, **changes: Any) -> BandMemory:
+    """Build the architecture with attention with few random weights, more of them at work."""
+    torch.manual_seed(seed)
+    network = BandMemory(**{**SMALL_MEMORY, **changes}).eval()
+    for weight in network.join.weights:
+        nn.init.normal_(weight, std=0.3)
+    return network
 
 
 def small_extender(seed: int = 0, **changes: Any) -> BandExtender:

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from speakup.networks.band_memory import BandMemory
 from speakup.networks.denoiser import BandMixer
 from speakup.networks.hifigan_denoiser import HiFiGANDenoiser
 from speakup.networks.published.ap_bwe import APBWE
@@ -15,6 +16,7 @@ from speakup.networks.upsampler import BandExtender
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     "band-mixer": BandMixer,
+    "band-memory": BandMemory,
     "band-extender": BandExtender,
     "source-filter-extender": SourceFilterExtender,
     "lavasr": LavaSR,

@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
-from nets import small_extender, small_mixer
+from nets import small_extender, small_memory, small_mixer
 from torch import Tensor, nn
 
-from speakup.networks import ARCHITECTURES, BandExtender, BandMixer, spectra
+from speakup.networks import ARCHITECTURES, BandExtender, BandMemory, BandMixer, spectra
+from speakup.networks.band_memory import FrameAttention, history
 from speakup.networks.denoiser import compress, expand
 from speakup.networks.layers import FrameBlock, TimeConv
 from speakup.training.discriminators import (
@@ -34,10 +35,15 @@ def run(network: nn.Module, waveform: Tensor, cutoff_hz: float = 6_000.0) -> Ten
 
 def test_architectures_are_found_by_name() -> None:
     assert ARCHITECTURES["band-mixer"] is BandMixer
+    assert ARCHITECTURES["band-memory"] is BandMemory
     assert ARCHITECTURES["band-extender"] is BandExtender
 
 
-@pytest.mark.parametrize("network", [small_mixer(), small_extender()], ids=["mixer", "extender"])
+@pytest.mark.parametrize(
+    "network",
+    [small_mixer(), small_memory(), small_extender()],
+    ids=["mixer", "memory", "extender"],
+)
 class TestGenerators:
     @pytest.mark.parametrize("samples", [1, 2, 255, 256, 511, 512, 513, 5_000])
     def test_the_output_has_the_inputs_shape(self, network: nn.Module, samples: int) -> None:
@@ -219,3 +225,51 @@ def test_a_judge_of_patches_sees_no_phases() -> None:
     judge = PatchDiscriminator(512, 128, 8)
     with torch.inference_mode():
         assert torch.allclose(judge(white(1, 4_000))[0], judge(-white(1, 4_000))[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("frames", [3, 60, 200])
+def test_history_is_the_running_minimum_and_mean(frames: int) -> None:
+    magnitude = torch.rand(2, frames, 4, generator=torch.Generator().manual_seed(1))
+    floor, mean = history(magnitude, 20)
+    for frame in range(frames):
+        around = slice(max(0, frame - 20), frame + 21)
+        assert torch.allclose(mean[:, frame], magnitude[:, around].mean(1), atol=1e-5)
+        smooth = [
+            magnitude[:, max(0, near - 2) : near + 3].mean(1)
+            for near in range(*around.indices(frames))
+        ]
+        assert torch.allclose(floor[:, frame], torch.stack(smooth).amin(0), atol=1e-5)
+
+
+def test_attention_in_blocks_is_attention_at_once() -> None:
+    torch.manual_seed(1)
+    attention = FrameAttention(24, 3, 10)
+    frames = torch.randn(2, 95, 24)
+    whole = attention(frames)
+    attention.reach = 95  # what is beyond ten frames is hidden by hand instead
+    bias = attention._bias(torch.arange(95), torch.arange(95))
+    far = (torch.arange(95)[:, None] - torch.arange(95)).abs() > 10
+    attention._bias = lambda *_: bias.masked_fill(far, -math.inf)  # type: ignore[method-assign]
+    assert torch.allclose(attention(frames), whole, atol=1e-6)
+
+
+def test_a_frame_is_told_of_those_within_reach_alone() -> None:
+    torch.manual_seed(2)
+    attention = FrameAttention(24, 3, 10)
+    frames = torch.randn(1, 95, 24)
+    changed = frames.clone()
+    changed[0, 50] = torch.randn(24)
+    moved = (attention(changed) - attention(frames)).abs().amax(-1)[0] > 0.0
+    assert torch.nonzero(moved)[:, 0].tolist() == list(range(40, 61))
+
+
+def test_noise_that_was_there_before_is_known() -> None:
+    """The floor tells a steady hiss from a voice of the same level that comes and goes."""
+    hiss = white(1, 48_000)
+    voice = white(1, 48_000, seed=2) * (torch.arange(48_000) % 8_000 < 4_000)
+    floors = []
+    for sound in (hiss, voice):
+        magnitude = compress(spectra.stft(sound, 512, 256)).square().sum(-1).sqrt()
+        floor, mean = history(magnitude, 50)
+        floors.append(float((floor / mean).mean()))
+    assert floors[0] > 0.5 and floors[1] < 0.1
