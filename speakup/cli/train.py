@@ -25,6 +25,13 @@ def train(
         Path | None,
         typer.Option(metavar="DIR", help="Where checkpoints go; by default runs/<recipe's name>"),
     ] = None,
+    phase: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only this phase of the recipe")
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The checkpoint that it begins with, of another run"),
+    ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda[:N]")] = "auto",
 ) -> int:
     """Train a network by its recipe, phase after phase, going on from the last checkpoint."""
@@ -38,7 +45,8 @@ def train(
         from speakup.training.trainer import train as run_training
 
     target = pick_device(device)
-    phases = ", ".join(f"{phase.name} {phase.steps}" for phase in plan.phases)
+    chosen = [one for one in plan.phases if phase in (None, one.name)]
+    phases = ", ".join(f"{one.name} {one.steps}" for one in chosen)
     terminal.say(f"training {plan.name} on {target} into {folder}; steps: {phases}")
 
     def log(entry: TrainingLog) -> None:
@@ -48,7 +56,9 @@ def train(
         terminal.say(f"{place}  {speed:>6}  {losses}")
 
     try:
-        checkpoint = run_training(plan, data, folder, device=str(target), on_log=log)
+        checkpoint = run_training(
+            plan, data, folder, only=phase, start=start, device=str(target), on_log=log
+        )
     except KeyboardInterrupt:
         terminal.error("interrupted. The same command goes on from the last checkpoint")
         raise typer.Exit(130) from None

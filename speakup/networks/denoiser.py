@@ -73,11 +73,11 @@ class BandJoin(nn.Module):
 
     def forward(self, bands: Tensor) -> Tensor:
         batch, frames = bands.shape[:2]
-        bins, start = [], 0
-        for (count, width), weight in zip(self.groups, self.weights, strict=True):
-            part = torch.einsum("bnkd,kdo->bnko", bands[:, :, start : start + count], weight)
-            bins.append(part.reshape(batch, frames, count * width, self.planes))
-            start += count
+        bins = []
+        parts = bands.split([count for count, _ in self.groups], dim=2)
+        for (count, width), part, weight in zip(self.groups, parts, self.weights, strict=True):
+            written = torch.einsum("bnkd,kdo->bnko", part, weight)
+            bins.append(written.reshape(batch, frames, count * width, self.planes))
         return torch.cat(bins, dim=2)
 
 

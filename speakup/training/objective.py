@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from speakup.errors import ConfigError
@@ -17,6 +18,7 @@ from speakup.training.losses import (
 from speakup.training.recipe import Phase
 
 _COMPRESSED = ("spectrum", "pauses")
+COSTLY = (*perception.LOSSES, "discriminator", "adversarial", "feature")
 ADVERSARIAL = ("adversarial", "feature")
 REGRESSION = (*SPECTRAL_LOSSES, *_COMPRESSED, "distortion")
 LOSSES = (*REGRESSION, *perception.LOSSES, *ADVERSARIAL)
@@ -28,7 +30,8 @@ class Objective(nn.Module):
     Args:
         phase: Weights, resolutions, and how many signals of a batch the costly losses hear.
 
-    Shape: estimate, clean and degraded (B, T) -> loss name -> scalar.
+    Shape: estimate, clean and degraded (B, T) -> loss name -> scalar; `costly` losses only where
+    they are asked for.
 
     Raises:
         ConfigError: the phase names a loss that there is not, has none for regression, or a
@@ -43,7 +46,9 @@ class Objective(nn.Module):
         heard = set(self.weights) & set(perception.LOSSES)
         self.listeners = perception.Listeners(heard, phase.optimiser.judged)
 
-    def forward(self, estimate: Tensor, clean: Tensor, degraded: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, estimate: Tensor, clean: Tensor, degraded: Tensor, *, costly: bool = True
+    ) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         if self._weighs(SPECTRAL_LOSSES):
             losses |= spectral_losses(estimate, clean, self.resolutions, self.weights)
@@ -51,14 +56,16 @@ class Objective(nn.Module):
             losses |= compressed_losses(estimate, clean, degraded, self.resolutions)
         if "distortion" in self.weights:
             losses["distortion"] = scale_invariant_distortion(estimate, clean)
-        return losses | self.listeners(estimate, clean)
+        return losses | self.listeners(estimate, clean) if costly else losses
 
-    def total(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Add up those losses that have a weight."""
-        return sum(
-            (weight * losses[name] for name, weight in self.weights.items() if name in losses),
-            start=next(iter(losses.values())).new_zeros(()),
-        )
+    def total(self, losses: Mapping[str, Tensor], shares: Mapping[str, float]) -> Tensor:
+        """Add up those losses that have a weight, each times its share of a step's mean."""
+        terms = [
+            weight * shares[name] * losses[name]
+            for name, weight in self.weights.items()
+            if name in losses
+        ]
+        return torch.stack(terms).sum()
 
     def _weighs(self, names: tuple[str, ...]) -> bool:
         return not set(names).isdisjoint(self.weights)

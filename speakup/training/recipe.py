@@ -45,9 +45,11 @@ class OptimiserRecipe:
         edges: Under Muon the parts of the generator, by the beginnings of their parameters'
             names, whose matrices AdamW steps as well: its first and last layers.
         edge_rate: AdamW's rate under Muon, as a share of `learning_rate`.
-        decay_steps: Over the last of which the rate falls linearly to `final_share`.
+        decay_steps: Over the last of which, or over all, the rate falls linearly to `final_share`.
         average: Decay of the moving average of the weights.
-        judged: How many signals of a micro-batch the costly listeners hear.
+        costly_every: Listeners and adversary hear every so many micro-batches, the first of a step
+            among them; what they say then stands for the others.
+        judged: How many signals of a micro-batch the quality predictor hears.
     """
 
     steps: int = 0
@@ -65,6 +67,7 @@ class OptimiserRecipe:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     average: float = 0.999
+    costly_every: int = 1
     judged: int = 1
 
 

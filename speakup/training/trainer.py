@@ -24,7 +24,7 @@ from speakup.training.checkpoint import load_part, read_checkpoint, start_from
 from speakup.training.discriminators import Discriminators
 from speakup.training.losses import adversarial_loss, discriminator_loss, feature_loss
 from speakup.training.muon import Muon
-from speakup.training.objective import Objective
+from speakup.training.objective import COSTLY, Objective
 from speakup.training.recipe import AdversaryRecipe, OptimiserRecipe, Phase, Recipe
 from speakup.training.tasks import build_simulator
 
@@ -83,6 +83,8 @@ def train(
     data_root: Path,
     run_folder: Path,
     *,
+    only: str | None = None,
+    start: Path | None = None,
     device: str = "cpu",
     on_log: Callable[[TrainingLog], None] = lambda log: None,
     log_every: int = 50,
@@ -95,6 +97,9 @@ def train(
         data_root: Folder the recipe's patterns are relative to.
         run_folder: Where checkpoint.pt lies, and under phases/ what each finished phase left; the
             decoded cache lies in the folder above. Made if missing.
+        only: Run one phase instead of all.
+        start: A checkpoint with which it begins in place of what the phase before has left: a
+            branch from a longer run, for weights at any of its moments.
         device: "auto", or a torch device.
         on_log: Called every `log_every` steps.
         log_every: Steps between reports.
@@ -111,15 +116,17 @@ def train(
     target = pick_device(device)
     for phase in recipe.phases:
         Objective(phase)  # What is wrong with a later phase is said before the first begins.
+    if only is not None and only not in [phase.name for phase in recipe.phases]:
+        raise ConfigError(f"has no phase {only!r}", recipe.name)
     run_folder.mkdir(parents=True, exist_ok=True)
     checkpoint = run_folder / CHECKPOINT
     if checkpoint.exists():
         _check_network(recipe, read_checkpoint(checkpoint), checkpoint)
     for index, phase in enumerate(recipe.phases):
-        if _is_done(run_folder, phase):
+        if _is_done(run_folder, phase) or only not in (None, phase.name):
             continue
         torch.manual_seed(phase.seed)
-        state = _begin(recipe, index, run_folder, target)
+        state = _begin(recipe, index, run_folder, target, start)
         simulator = build_simulator(recipe, phase, data_root, run_folder.parent / "cache")
         _run_phase(recipe, state, simulator, run_folder, on_log, log_every, save_seconds)
         _keep(run_folder, phase)
@@ -172,7 +179,7 @@ def draw_seed(seed: int, step: int) -> int:
 def learning_rate_share(step: int, steps: int, optimiser: OptimiserRecipe) -> float:
     """Warm up linearly, stay at one, and decay linearly to the final share at the end."""
     warm = min(1.0, (step + 1) / max(1, optimiser.warmup_steps))
-    left = (steps - step) / max(1, optimiser.decay_steps)
+    left = (steps - step) / max(1, min(steps, optimiser.decay_steps))
     return min(warm, max(optimiser.final_share, min(1.0, left)))
 
 
@@ -194,19 +201,21 @@ def _is_done(run_folder: Path, phase: Phase) -> bool:
     return kept.exists() and int(read_checkpoint(kept)["step"]) >= phase.steps
 
 
-def _begin(recipe: Recipe, index: int, run_folder: Path, device: torch.device) -> _State:
+def _begin(
+    recipe: Recipe, index: int, run_folder: Path, device: torch.device, start: Path | None
+) -> _State:
     """Build a phase's state: as it was left, or from its start, or as the phase before ended."""
     phase, checkpoint = recipe.phases[index], run_folder / CHECKPOINT
     state = _build_state(recipe, phase, device)
     left = read_checkpoint(checkpoint) if checkpoint.exists() else None
     if left is not None and left.get("phase", phase.name) == phase.name:
         _restore(state, left, checkpoint)
-    elif phase.start:
+    elif start is None and phase.start:
         earlier = {known.name: _kept(run_folder, known) for known in recipe.phases[:index]}
         start_from(state.generator, tuple(str(earlier.get(name, name)) for name in phase.start))
         state.average.load_state_dict(state.generator.state_dict())
-    elif index:
-        before = _kept(run_folder, recipe.phases[index - 1])
+    elif start is not None or index:
+        before = start or _kept(run_folder, recipe.phases[index - 1])
         _restore(state, read_checkpoint(before), before)
         state.step = 0
     return state
@@ -294,15 +303,18 @@ def _train_step(state: _State, batch: tuple[Tensor, ...]) -> dict[str, float]:
     micro = list(_micro_batches(batch, rates.micro_batch))
 
     state.optimiser.zero_grad(set_to_none=True)
-    for degraded, clean, *condition in micro:
+    for index, (degraded, clean, *condition) in enumerate(micro):
+        costly = index % rates.costly_every == 0
         with torch.autocast(degraded.device.type, torch.bfloat16):
             estimate = state.generator(degraded, *condition)
-        losses = state.objective(estimate, clean, degraded)
-        if adversarial:
+        losses = state.objective(estimate, clean, degraded, costly=costly)
+        if adversarial and costly:
             losses |= _adversarial_step(state, estimate, clean, share)
-        (state.objective.total(losses) / len(micro)).backward()
+        heard = -(-len(micro) // rates.costly_every)
+        shares = {name: 1.0 / (heard if name in COSTLY else len(micro)) for name in losses}
+        state.objective.total(losses, shares).backward()
         for name, value in losses.items():
-            logs[name] = logs.get(name, 0.0) + float(value.detach()) / len(micro)
+            logs[name] = logs.get(name, 0.0) + float(value.detach()) * shares[name]
     norm = nn.utils.clip_grad_norm_(state.generator.parameters(), rates.clip_norm)
     if bool(torch.isfinite(norm)):
         state.optimiser.step()

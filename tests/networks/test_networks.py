@@ -10,7 +10,7 @@ from nets import small_extender, small_memory, small_mixer
 from torch import Tensor, nn
 
 from speakup.networks import ARCHITECTURES, BandExtender, BandMemory, BandMixer, spectra
-from speakup.networks.band_memory import FrameAttention, history
+from speakup.networks.band_memory import FrameAttention, history, squared_relu
 from speakup.networks.denoiser import compress, expand
 from speakup.networks.layers import FrameBlock, TimeConv
 from speakup.training.discriminators import (
@@ -273,3 +273,10 @@ def test_noise_that_was_there_before_is_known() -> None:
         floor, mean = history(magnitude, 50)
         floors.append(float((floor / mean).mean()))
     assert floors[0] > 0.5 and floors[1] < 0.1
+
+
+def test_the_squared_rectifier_has_the_derivative_that_autograd_finds() -> None:
+    value = torch.randn(50, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(squared_relu, (value,))
+    with torch.inference_mode():
+        assert torch.equal(squared_relu(value.clone()), value.clamp_min(0.0) ** 2)

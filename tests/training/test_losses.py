@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from speakup.networks import spectra
 from speakup.training.losses import (
     adversarial_loss,
+    compressed_losses,
     discriminator_loss,
     feature_loss,
     scale_invariant_distortion,
@@ -114,3 +116,51 @@ def test_features_of_real_speech_are_no_one_to_learn_from() -> None:
     feature_loss([[real]], [[fake]]).backward()
     assert real.grad is None
     assert fake.grad is not None
+
+
+def test_compressed_losses_have_the_derivatives_of_their_formulas() -> None:
+    """Written out by autograd from section 2 of arXiv 2009.12286 and from the definition."""
+    torch.manual_seed(1)
+    estimate = (0.05 * torch.randn(2, 4_000)).requires_grad_()
+    reference = 0.03 * torch.randn(2, 4_000)
+    degraded = reference + estimate.detach()
+    found = compressed_losses(estimate, reference, degraded, [(512, 128)])
+    level = torch.maximum(spectra.rms(reference), 0.35 * spectra.rms(degraded))
+    spectra = [
+        spectra.stft(signal * (10.0**-1.25 / level), 512, 128, root_window=False)
+        for signal in (estimate, reference)
+    ]
+    powers = [spectrum.abs().square() + 1e-5 for spectrum in spectra]
+    shaped = [one * power**-0.35 for one, power in zip(spectra, powers, strict=True)]
+    size = (powers[0] ** 0.15 - powers[1] ** 0.15).square().mean()
+    expected = {
+        "spectrum": (shaped[0] - shaped[1]).abs().square().mean() + 2.0 * size,
+        "pauses": (powers[0].log10() - powers[1].log10()).abs().mean(),
+    }
+    for name, loss in expected.items():
+        assert float(found[name]) == pytest.approx(float(loss), rel=1e-4)
+        slopes = [
+            torch.autograd.grad(one, estimate, retain_graph=True)[0] for one in (found[name], loss)
+        ]
+        assert torch.allclose(*slopes, rtol=1e-3, atol=1e-3 * float(slopes[1].abs().max()))
+
+
+def test_what_is_left_in_a_pause_is_heard_by_its_own_loss() -> None:
+    """A veil 35 dB under the voice, in its pauses alone: spectrum hardly sees it, pauses does."""
+    torch.manual_seed(2)
+    said = (torch.arange(32_000) % 16_000 < 8_000).float()
+    voice = 0.056 * torch.randn(1, 32_000) * said
+    veil = 0.001 * torch.randn(1, 32_000) * (1.0 - said)
+    with_veil = compressed_losses(voice + veil, voice, voice, [(512, 128)])
+    muffled = compressed_losses(0.9 * voice, voice, voice, [(512, 128)])
+    assert float(with_veil["pauses"]) > 5.0 * float(muffled["pauses"])
+    assert float(with_veil["spectrum"]) < 0.1
+
+
+def test_silence_has_no_distortion_ratio() -> None:
+    noise = 0.1 * torch.randn(2, 8_000)
+    reference = noise.clone()
+    reference[1] = 0.0
+    both = scale_invariant_distortion(noise, reference)
+    alone = scale_invariant_distortion(noise[:1], noise[:1])
+    assert float(both) == pytest.approx(0.5 * float(alone))

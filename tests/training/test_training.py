@@ -19,8 +19,8 @@ from torch import Tensor
 from speakup.errors import ConfigError, ModelError, OutputError
 from speakup.models.catalogue import load_model
 from speakup.networks import ARCHITECTURES, spectra
+from speakup.training import perception, rooms, simulate, trainer
 from speakup.training import recipe as recipe_module
-from speakup.training import rooms, simulate, trainer
 from speakup.training.bandlimits import UpsampleRecipe
 from speakup.training.checkpoint import grown as with_new_blocks
 from speakup.training.checkpoint import start_from
@@ -773,6 +773,59 @@ def test_the_learning_rate_warms_up_holds_and_decays() -> None:
     assert shares[90] == pytest.approx(0.5)
     assert shares[99] == 0.1
     assert all(one >= two for one, two in zip(shares[80:], shares[81:], strict=False))
+    whole = OptimiserRecipe(warmup_steps=0, decay_steps=1_000)
+    assert learning_rate_share(0, 100, whole) == 1.0
+    assert learning_rate_share(50, 100, whole) == 0.5
+
+
+def test_a_branch_of_one_phase_begins_with_another_runs_checkpoint(
+    material: Path, tmp_path: Path
+) -> None:
+    phases = [{"name": "long"}, {"name": "settle"}]
+    recipe = small_recipe(phase=phases)
+    long = train(recipe, material, tmp_path / "long", only="long")
+    before = stored(long)
+    assert (before["phase"], before["step"]) == ("long", 4)
+    branch = stored(train(recipe, material, tmp_path / "branch", only="settle", start=long))
+    assert (branch["phase"], branch["step"]) == ("settle", 4)
+    assert branch["hours"] == pytest.approx(2 * before["hours"]) and before["hours"] > 0.0
+    whole = stored(train(recipe, material, tmp_path / "long"))
+    assert equal(branch, whole)
+    with pytest.raises(ConfigError, match="has no phase 'short'"):
+        train(recipe, material, tmp_path / "long", only="short")
+
+
+def test_a_phase_can_begin_with_the_mean_of_others(material: Path, tmp_path: Path) -> None:
+    still = {"learning_rate": 0.0, "steps": 1}
+    phases = [
+        {"name": "one", "seed": 1},
+        {"name": "two", "seed": 2, "start": []},
+        {"name": "both", "start": ["one", "two"], "optimiser": still},
+    ]
+    mean = stored(train(small_recipe(phase=phases), material, tmp_path / "run"))["generator"]
+    one, two = (stored(tmp_path / f"run/phases/{name}.pt")["average"] for name in ("one", "two"))
+    assert all(torch.allclose(mean[key], (one[key] + two[key]) / 2, atol=1e-6) for key in mean)
+
+
+def test_costly_listeners_hear_a_part_for_the_whole(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every second of four micro-batches is judged, and its gradient counts twice."""
+    heard: list[int] = []
+    listen = perception.intelligibility_loss
+
+    def counted(estimate: Tensor, reference: Tensor) -> Tensor:
+        heard.append(len(estimate))
+        return listen(estimate, reference)
+
+    monkeypatch.setattr(perception, "intelligibility_loss", counted)
+    plan = SMALL_PLAN | {"steps": 1, "batch": 4, "segment_seconds": 1.0, "costly_every": 2}
+    losses = {"complex": 1.0, "intelligibility": 1.0}
+    told: list[TrainingLog] = []
+    recipe = small_recipe(optimiser=plan, losses=losses)
+    train(recipe, material, tmp_path / "run", on_log=told.append, log_every=1)
+    assert heard == [1, 1]
+    assert 0.0 < told[0].losses["intelligibility"] < 1.5
 
 
 @pytest.mark.parametrize("kind", ["folder", "checkpoint"])
