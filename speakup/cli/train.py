@@ -30,7 +30,7 @@ def train(
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The checkpoint that it begins with, of another run"),
+        typer.Option(metavar="PATH", help="Checkpoint or model folder for a run without one"),
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda[:N]")] = "auto",
 ) -> int:

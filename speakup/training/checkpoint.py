@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from speakup.errors import ModelError
+from speakup.models.cards import CONFIG_FILE
 from speakup.models.catalogue import load_model
 
 
@@ -80,8 +82,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return stored
 
 
+def read_start(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, or a model folder as one that has lost all but its averaged weights.
+
+    Raises:
+        ModelError: it is missing, or neither.
+    """
+    if not path.is_dir():
+        return read_checkpoint(path)
+    weights = load_model(str(path)).network.state_dict()
+    config = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    known = {"phase": None, "steps": 0, "hours": 0.0} | config
+    place = {"phase": known["phase"], "step": known["steps"], "hours": known["hours"]}
+    network = {key: config[key] for key in ("architecture", "hyperparameters")}
+    return {"generator": weights, "average": weights, **place, **network}
+
+
 def _weights(path: Path) -> dict[str, Tensor]:
-    if path.is_dir():
-        return load_model(str(path)).network.state_dict()
-    weights: dict[str, Tensor] = read_checkpoint(path).get("average", {})
+    weights: dict[str, Tensor] = read_start(path)["average"]
     return weights

@@ -60,6 +60,7 @@ def export(
         for key in ("name", "task", "architecture", "sample_rate", "hyperparameters")
     }
     config |= {"licence": licence, "description": stored["description"], "steps": stored["step"]}
+    config |= {"phase": stored["phase"], "hours": round(stored["hours"], 2)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as place:

@@ -22,6 +22,9 @@ _STOI_BANDS = 15
 _STOI_LOWEST_HZ = 150.0
 _STOI_FRAMES = 24
 _STOI_RANGE_DB = 40.0
+_SILENCE_RMS = 1e-4
+_DITHER = 1e-5
+"""RMS of what is added before PESQ's norms, whose derivatives are no numbers where nothing is."""
 
 
 LOSSES = ("intelligibility", "disturbance", "quality", "score")
@@ -111,8 +114,8 @@ def _third_octaves(n_fft: int) -> Tensor:
 class Disturbance(nn.Module):
     """Measure how a listener is disturbed, by PESQ's model of hearing without its alignment.
 
-    Shape: estimate and reference (B, T) -> scalar, 0 for a perfect copy; 0.1 of it is about 0.1
-    on the scale before the final map to opinion scores.
+    Shape: estimate and reference (B, T) -> scalar, next to 0 for a perfect copy; 0.1 of it is about
+    0.1 on the scale before the final map to opinion scores. A silent reference does not count.
 
     Raises:
         ConfigError: the package torch-pesq is not installed.
@@ -127,7 +130,15 @@ class Disturbance(nn.Module):
         self.model = package.PesqLoss(1.0, sample_rate=SAMPLE_RATE)
 
     def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
-        loss: Tensor = self.model(reference, estimate)
+        sounding = dsp.rms(reference)[:, 0] > _SILENCE_RMS
+        if not bool(sounding.any()):
+            return estimate.new_zeros(())
+        random = torch.Generator().manual_seed(0)
+        one, two = (
+            signal[sounding] + _DITHER * torch.randn(signal.shape[1:], generator=random).to(signal)
+            for signal in (estimate, reference)
+        )
+        loss: Tensor = self.model(two, one)
         return loss.mean()
 
 

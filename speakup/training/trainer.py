@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from speakup.errors import ConfigError, ModelError
 from speakup.networks import ARCHITECTURES
 from speakup.networks.compute import pick_device
-from speakup.training.checkpoint import load_part, read_checkpoint, start_from
+from speakup.training.checkpoint import load_part, read_checkpoint, read_start, start_from
 from speakup.training.discriminators import Discriminators
 from speakup.training.losses import adversarial_loss, discriminator_loss, feature_loss
 from speakup.training.muon import Muon
@@ -55,7 +55,7 @@ class TrainingLog:
 
 @dataclass
 class _State:
-    """All that resumes a run."""
+    """All that resumes a run; `renewed` is the step at which the optimisers were new."""
 
     phase: Phase
     generator: nn.Module
@@ -66,6 +66,7 @@ class _State:
     objective: Objective
     step: int = 0
     hours: float = 0.0
+    renewed: int = 0
 
     def parts(self) -> dict[str, Any]:
         named = {
@@ -98,8 +99,10 @@ def train(
         run_folder: Where checkpoint.pt lies, and under phases/ what each finished phase left; the
             decoded cache lies in the folder above. Made if missing.
         only: Run one phase instead of all.
-        start: A checkpoint with which it begins in place of what the phase before has left: a
-            branch from a longer run, for weights at any of its moments.
+        start: A checkpoint or model folder for a run folder without one. With `only` it stands in
+            for what the phase before has left: a branch from a longer run, for weights at any of
+            its moments. Else the run goes on from where it was made; of a model folder with new
+            optimisers.
         device: "auto", or a torch device.
         on_log: Called every `log_every` steps.
         log_every: Steps between reports.
@@ -120,13 +123,19 @@ def train(
         raise ConfigError(f"has no phase {only!r}", recipe.name)
     run_folder.mkdir(parents=True, exist_ok=True)
     checkpoint = run_folder / CHECKPOINT
-    if checkpoint.exists():
-        _check_network(recipe, read_checkpoint(checkpoint), checkpoint)
+    place = checkpoint if checkpoint.exists() else start
+    left = read_start(place) if place is not None else None
+    if left is not None and place is not None:
+        _check_network(recipe, left, place)
+    names = [phase.name for phase in recipe.phases]
+    reached = names.index(left["phase"]) if left is not None and left["phase"] in names else 0
     for index, phase in enumerate(recipe.phases):
-        if _is_done(run_folder, phase) or only not in (None, phase.name):
+        passed = index < reached if only is None else phase.name != only
+        if passed or _is_done(run_folder, phase):
             continue
         torch.manual_seed(phase.seed)
-        state = _begin(recipe, index, run_folder, target, start)
+        state = _begin(recipe, index, run_folder, left, target)
+        left = None
         simulator = build_simulator(recipe, phase, data_root, run_folder.parent / "cache")
         _run_phase(recipe, state, simulator, run_folder, on_log, log_every, save_seconds)
         _keep(run_folder, phase)
@@ -176,9 +185,11 @@ def draw_seed(seed: int, step: int) -> int:
     return int(state[0])
 
 
-def learning_rate_share(step: int, steps: int, optimiser: OptimiserRecipe) -> float:
+def learning_rate_share(
+    step: int, steps: int, optimiser: OptimiserRecipe, *, renewed: int = 0
+) -> float:
     """Warm up linearly, stay at one, and decay linearly to the final share at the end."""
-    warm = min(1.0, (step + 1) / max(1, optimiser.warmup_steps))
+    warm = min(1.0, (step - renewed + 1) / max(1, optimiser.warmup_steps))
     left = (steps - step) / max(1, min(steps, optimiser.decay_steps))
     return min(warm, max(optimiser.final_share, min(1.0, left)))
 
@@ -202,22 +213,27 @@ def _is_done(run_folder: Path, phase: Phase) -> bool:
 
 
 def _begin(
-    recipe: Recipe, index: int, run_folder: Path, device: torch.device, start: Path | None
+    recipe: Recipe,
+    index: int,
+    run_folder: Path,
+    left: dict[str, Any] | None,
+    device: torch.device,
 ) -> _State:
     """Build a phase's state: as it was left, or from its start, or as the phase before ended."""
-    phase, checkpoint = recipe.phases[index], run_folder / CHECKPOINT
+    phase = recipe.phases[index]
     state = _build_state(recipe, phase, device)
-    left = read_checkpoint(checkpoint) if checkpoint.exists() else None
-    if left is not None and left.get("phase", phase.name) == phase.name:
-        _restore(state, left, checkpoint)
-    elif start is None and phase.start:
+    if left is not None:
+        _restore(state, left, run_folder)
+        if left["phase"] not in (phase.name, None):
+            state.step = state.renewed = 0
+    elif phase.start:
         earlier = {known.name: _kept(run_folder, known) for known in recipe.phases[:index]}
         start_from(state.generator, tuple(str(earlier.get(name, name)) for name in phase.start))
         state.average.load_state_dict(state.generator.state_dict())
-    elif start is not None or index:
-        before = start or _kept(run_folder, recipe.phases[index - 1])
+    elif index:
+        before = _kept(run_folder, recipe.phases[index - 1])
         _restore(state, read_checkpoint(before), before)
-        state.step = 0
+        state.step = state.renewed = 0
     return state
 
 
@@ -296,7 +312,7 @@ def _build_discriminators(
 
 def _train_step(state: _State, batch: tuple[Tensor, ...]) -> dict[str, float]:
     phase, rates = state.phase, state.phase.optimiser
-    share = learning_rate_share(state.step, phase.steps, rates)
+    share = learning_rate_share(state.step, phase.steps, rates, renewed=state.renewed)
     _set_rate(state.optimiser, rates.learning_rate * share)
     adversarial = phase.adversary is not None and state.step >= phase.adversary.from_step
     logs: dict[str, float] = {}
@@ -372,7 +388,8 @@ def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 @torch.no_grad()
 def _update_average(state: _State, decay: float) -> None:
     """Keep an exponential moving average of the weights, shorter while training is young."""
-    decay = min(decay, (1.0 + state.step) / (10.0 + state.step))
+    young = state.step - state.renewed
+    decay = min(decay, (1.0 + young) / (10.0 + young))
     pairs = zip(state.average.parameters(), state.generator.parameters(), strict=True)
     for average, weight in pairs:
         average.lerp_(weight, 1.0 - decay)
@@ -384,6 +401,7 @@ def _save(state: _State, recipe: Recipe, checkpoint: Path) -> None:
         "phase": state.phase.name,
         "step": state.step,
         "hours": state.hours,
+        "renewed": state.renewed,
         "name": recipe.name,
         "task": recipe.task,
         "architecture": recipe.architecture,
@@ -410,7 +428,8 @@ def _restore(state: _State, stored: dict[str, Any], checkpoint: Path) -> None:
             load_part(part, stored[name], checkpoint)
             for group, wanted in zip(getattr(part, "param_groups", ()), settings, strict=True):
                 group.update({key: wanted[key] for key in wanted if key != "params"})
-    state.step, state.hours = int(stored["step"]), float(stored.get("hours", 0.0))
+    state.step, state.hours = int(stored["step"]), float(stored["hours"])
+    state.renewed = int(stored.get("renewed", state.step))
 
 
 def _plain(value: Any) -> Any:

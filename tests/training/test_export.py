@@ -22,6 +22,7 @@ def checkpoint(tmp_path: Path) -> Path:
     path = tmp_path / "checkpoint.pt"
     about = {"name": "small", "task": "denoise", "architecture": "band-mixer"}
     how = {"sample_rate": 16_000, "hyperparameters": SMALL_MIXER, "step": 0}
+    how |= {"phase": "small", "hours": 0.0}
     average = small_mixer(3).state_dict()
     torch.save(about | how | {"average": average, "description": "A test"}, path)
     return path

@@ -126,12 +126,12 @@ def test_compressed_losses_have_the_derivatives_of_their_formulas() -> None:
     degraded = reference + estimate.detach()
     found = compressed_losses(estimate, reference, degraded, [(512, 128)])
     level = torch.maximum(spectra.rms(reference), 0.35 * spectra.rms(degraded))
-    spectra = [
+    heard = [
         spectra.stft(signal * (10.0**-1.25 / level), 512, 128, root_window=False)
         for signal in (estimate, reference)
     ]
-    powers = [spectrum.abs().square() + 1e-5 for spectrum in spectra]
-    shaped = [one * power**-0.35 for one, power in zip(spectra, powers, strict=True)]
+    powers = [spectrum.abs().square() + 1e-5 for spectrum in heard]
+    shaped = [one * power**-0.35 for one, power in zip(heard, powers, strict=True)]
     size = (powers[0] ** 0.15 - powers[1] ** 0.15).square().mean()
     expected = {
         "spectrum": (shaped[0] - shaped[1]).abs().square().mean() + 2.0 * size,

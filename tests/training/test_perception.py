@@ -70,6 +70,20 @@ def test_disturbance_grows_with_noise_and_falls_with_opinion() -> None:
     assert 0.0 <= float(measure(voice(), voice())) < found[0] < found[1] < found[2]
 
 
+def test_silence_disturbs_nobody_and_its_slope_is_a_number() -> None:
+    pytest.importorskip("torch_pesq")
+    measure = Disturbance()
+    said = voice() * (torch.arange(voice().shape[1]) % 16_000 < 8_000)
+    for reference in (said, torch.zeros_like(said)):
+        estimate = (0.9 * said).requires_grad_()
+        loss = measure(estimate, reference)
+        if reference.any():
+            loss.backward()
+            assert estimate.grad is not None and torch.isfinite(estimate.grad).all()
+        else:
+            assert float(loss) == 0.0
+
+
 def test_the_quality_predictor_is_the_published_one() -> None:
     pytest.importorskip("onnx")
     sessions = pytest.importorskip("onnxruntime")

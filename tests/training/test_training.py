@@ -776,6 +776,7 @@ def test_the_learning_rate_warms_up_holds_and_decays() -> None:
     whole = OptimiserRecipe(warmup_steps=0, decay_steps=1_000)
     assert learning_rate_share(0, 100, whole) == 1.0
     assert learning_rate_share(50, 100, whole) == 0.5
+    assert learning_rate_share(54, 100, plan, renewed=50) == 0.5
 
 
 def test_a_branch_of_one_phase_begins_with_another_runs_checkpoint(
@@ -793,6 +794,32 @@ def test_a_branch_of_one_phase_begins_with_another_runs_checkpoint(
     assert equal(branch, whole)
     with pytest.raises(ConfigError, match="has no phase 'short'"):
         train(recipe, material, tmp_path / "long", only="short")
+
+
+def test_a_run_goes_on_from_exported_weights_where_they_were_made(
+    material: Path, tmp_path: Path
+) -> None:
+    """As on a new machine: phases before are not run again, and the rate warms up anew."""
+    phases = [{"name": "one"}, {"name": "two", "seed": 2}, {"name": "three"}]
+    recipe = small_recipe(phase=phases)
+    train(recipe, material, tmp_path / "old", only="one")
+    part = small_recipe(phase=phases, optimiser=SMALL_PLAN | {"steps": 2})
+    resumed_at = train(part, material, tmp_path / "old", only="two")
+    folder = export(resumed_at, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    hours = 6 * 2 * 0.3 / 3_600
+    assert (config["phase"], config["steps"]) == ("two", 2)
+    told: list[TrainingLog] = []
+    train(recipe, material, tmp_path / "new", start=folder, on_log=told.append, log_every=1)
+    assert [(entry.phase, entry.step) for entry in told] == [
+        ("two", 3),
+        ("two", 4),
+        *(("three", step) for step in (1, 2, 3, 4)),
+    ]
+    assert told[0].hours == pytest.approx(hours + 2 * 0.3 / 3_600, abs=0.006)
+    again: list[TrainingLog] = []
+    train(recipe, material, tmp_path / "new", on_log=again.append, log_every=1)
+    assert not again
 
 
 def test_a_phase_can_begin_with_the_mean_of_others(material: Path, tmp_path: Path) -> None:
