@@ -429,7 +429,7 @@ def _restore(state: _State, stored: dict[str, Any], checkpoint: Path) -> None:
             for group, wanted in zip(getattr(part, "param_groups", ()), settings, strict=True):
                 group.update({key: wanted[key] for key in wanted if key != "params"})
     state.step, state.hours = int(stored["step"]), float(stored["hours"])
-    state.renewed = int(stored.get("renewed", state.step))
+    state.renewed = int(stored.get("renewed", 0 if "optimiser" in stored else state.step))
 
 
 def _plain(value: Any) -> Any:
