@@ -130,7 +130,7 @@ class Disturbance(nn.Module):
         self.model = package.PesqLoss(1.0, sample_rate=SAMPLE_RATE)
 
     def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
-        sounding = dsp.rms(reference)[:, 0] > _SILENCE_RMS
+        sounding = spectra.rms(reference)[:, 0] > _SILENCE_RMS
         if not bool(sounding.any()):
             return estimate.new_zeros(())
         random = torch.Generator().manual_seed(0)
