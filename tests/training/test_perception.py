@@ -71,7 +71,7 @@ def test_disturbance_grows_with_noise_and_falls_with_opinion() -> None:
 
 
 def test_silence_disturbs_nobody_and_its_slope_is_a_number() -> None:
-    pytest.importorskip("torch_pesq")
+    loadable("torch_pesq")
     measure = Disturbance()
     said = voice() * (torch.arange(voice().shape[1]) % 16_000 < 8_000)
     for reference in (said, torch.zeros_like(said)):
