@@ -50,8 +50,16 @@ def show(table: RenderableType) -> None:
         to.print(Segments([*line, Segment.line()]), end="")
 
 
-def say_error(problem: BaseException | str, to: Console | None = None) -> None:
-    """Say on one line of stderr what is wrong; with SPEAKUP_DEBUG=1, also where it came up."""
+def say_error(
+    problem: BaseException | str, to: Console | None = None, *, subject: str | None = None
+) -> None:
+    """Say on one line of stderr what is wrong; with SPEAKUP_DEBUG=1, also where it came up.
+
+    Args:
+        problem: An error, or its text.
+        to: Where to say it.
+        subject: The input that an error which nobody foresaw is about.
+    """
     from rich.text import Text
 
     if debugging() and isinstance(problem, BaseException):
@@ -59,6 +67,7 @@ def say_error(problem: BaseException | str, to: Console | None = None) -> None:
     text = str(problem)
     if isinstance(problem, BaseException) and not isinstance(problem, SpeakupError):
         text = unexpected(type(problem).__name__, text)
+        text = text if subject is None else f"{subject}: {text}"
     line = Text("speakup: ") + Text("error: ", "bold red") + Text(printable(text))
     (to or console(stderr=True)).print(line)
 
@@ -115,9 +124,9 @@ class Terminal:
             clean = [(printable(text), style) for text, style in whole]
             self.console.print(Text.assemble(*clean))
 
-    def error(self, problem: BaseException | str) -> None:
-        """Say what is wrong, also if quiet, above any progress bar."""
-        say_error(problem, self.console)
+    def error(self, problem: BaseException | str, subject: str | None = None) -> None:
+        """Say what is wrong, also if quiet, above any progress bar; as `say_error`."""
+        say_error(problem, self.console, subject=subject)
 
     def warn(self, text: str) -> None:
         """Write what the user should know to stderr, below the line it belongs to."""
