@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,7 +61,7 @@ def tell_plan(
         event["models"] = [_model(card) for card in accounts.cards]
         event["loudness"] = None if target is None else target.name
         if as_json:
-            terminal.result(json.dumps(event))
+            terminal.event(event)
         elif event["status"] != "fail":
             terminal.result(_line(event))
         if event["status"] in ("write", "overwrite") and event["seconds"] is not None:

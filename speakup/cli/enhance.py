@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -278,7 +277,7 @@ class _Run:
     def _tell(self, result: Result) -> None:
         self._done += 1
         if self._as_json:
-            self._terminal.result(json.dumps(result.to_json()))
+            self._terminal.event(result.to_json())
         if result.error is not None:
             self._terminal.error(result.error, result.input)
             return
@@ -294,7 +293,7 @@ class _Run:
 
     def _tell_summary(self, summary: Summary) -> None:
         if self._as_json:
-            self._terminal.result(json.dumps(summary.to_json()))
+            self._terminal.event(summary.to_json())
         if len(summary.results) < 2:
             return
         counts = {"done": summary.ok, "skipped": summary.skipped, "failed": summary.failed}

@@ -221,7 +221,7 @@ def _processor() -> Iterator[Finding]:
         detail += " (no native bfloat16)"
     yield Finding("device", "good", detail)
     if torch.backends.mps.is_available():
-        yield Finding("device", "note", "MPS is there, and used with --device mps")
+        yield Finding("device", "note", "MPS is there, and used where it is asked for")
 
 
 def _temporary_files() -> Iterator[Finding]:
