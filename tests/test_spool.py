@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from av_files import write_with_ffmpeg
 from sounds import RATE, noise
-from test_audio import write_with_ffmpeg
 
 from speakup.config import Config
 from speakup.errors import OutputError

@@ -31,7 +31,7 @@ from speakup.judge.analysis import (
 from speakup.judge.spectrogram import TOP_HZ, Pixels, coloured, png, spectrogram_db
 from speakup.media import recording
 from speakup.media.formats import resolve_format
-from speakup.media.write import AudioWriter
+from speakup.media.writer import AudioWriter
 from speakup.result import duration
 
 __all__ = ["write_report", "write_spectrograms"]

@@ -298,7 +298,7 @@ def _formats() -> Iterator[Finding]:
 
     from speakup.media import recording
     from speakup.media.formats import resolve_format
-    from speakup.media.write import AudioWriter
+    from speakup.media.writer import AudioWriter
 
     ffmpeg = ".".join(map(str, av.library_versions["libavcodec"]))
     libraries = f"libsndfile {soundfile.__libsndfile_version__}, libavcodec {ffmpeg}"

@@ -25,7 +25,7 @@ from speakup.errors import InputError
 from speakup.media.ffmpeg import AvFile, about_the_recording, cut_short
 from speakup.media.formats import OutputFormat, resolve_format, video_extension
 from speakup.media.repair import mended
-from speakup.media.write import AudioWriter
+from speakup.media.writer import AudioWriter
 
 __all__ = [
     "AudioInfo",
