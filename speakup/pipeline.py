@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 from speakup.blocks import Block, prepared
 from speakup.config import Config
 from speakup.errors import ConfigError, InputError, ModelError, OutputError
-from speakup.files import unchanged
+from speakup.files import output_error, unchanged
 from speakup.measure.delivery import resolve_target
 from speakup.measure.loudness import LoudnessMeter
 from speakup.measure.survey import Survey, survey
@@ -382,7 +382,7 @@ def _is_there(target: Path, source: Path) -> bool:
         if target.samefile(source):
             raise OutputError("is the input itself", target, "Give the output another name")
     except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror}", target) from error
+        raise output_error(error, target) from error
     return True
 
 

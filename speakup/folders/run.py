@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speakup.config import Config
-from speakup.errors import ConfigError, InputError, OutputError, SpeakupError
-from speakup.files import Claim, clear
+from speakup.errors import ConfigError, InputError, SpeakupError
+from speakup.files import Claim, clear, output_error
 from speakup.folders.journal import Journal, settings_digest
 from speakup.folders.plan import Job, plan_jobs, planned_models
 from speakup.measure.delivery import resolve_target
@@ -396,9 +396,7 @@ def _claimed(journal: Journal, target: Path) -> Claim | None:
     try:
         return journal.claim(target)
     except OSError as error:
-        raise OutputError(
-            f"cannot be written: {error.strerror}", target, "Write elsewhere"
-        ) from error
+        raise output_error(error, target) from error
 
 
 def _skipped(job: Job, reason: str) -> Result:
@@ -409,9 +407,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"the folder cannot be made: {error.strerror}", folder, "Write elsewhere"
-        ) from error
+        raise output_error(error, folder) from error
 
 
 def _summary(results: tuple[Result, ...], elapsed: float) -> Summary:
