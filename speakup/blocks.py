@@ -59,6 +59,16 @@ class Reframer:
             yield block[:, piece : piece + self._length]
 
 
+def reframed(blocks: Iterable[Float32], length: int) -> Iterator[Float32]:
+    """Join and cut blocks `(C, T)` to pieces `(C, length)`, the last one shorter."""
+    reframer: Reframer | None = None
+    for block in blocks:
+        reframer = reframer or Reframer(len(block), length)
+        yield from reframer.push(block)
+    if reframer is not None and reframer.rest.shape[1]:
+        yield reframer.rest
+
+
 def checked_block(block: Float32, channels: int | None = None) -> Float32:
     """Give the block as float32, or say that its shape is not `(C, T)` with that many channels."""
     block = np.asarray(block, dtype=np.float32)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 
 class SpeakupError(Exception):
     """Say what is wrong, with which input, and what to do next.
@@ -51,3 +54,24 @@ class ModelError(SpeakupError):
 
 class MissingFile(ModelError):
     """A model's repository has no file of the name asked for (exit code 5)."""
+
+
+def import_optional(module: str, what: str, extra: str) -> Any:
+    """Import what only some installations have.
+
+    Args:
+        module: Its name.
+        what: What needs it.
+        extra: Which extra of speakup's brings it.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"{what} needs the package {module.partition('.')[0]}",
+            None,
+            f"Install it with: pip install 'speakup[{extra}]'",
+        ) from error

@@ -8,6 +8,7 @@ run that was killed, and can be removed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import re
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from speakup.errors import InputError
+from speakup.errors import InputError, OutputError
 
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
@@ -27,6 +28,20 @@ _ORDINARY = 0o666
 
 NO_SURPRISE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """To open no link, and wait for nobody at the other end of what is no ordinary file."""
+
+_REASONS = {
+    errno.ENOENT: ("the folder does not exist", "Create it"),
+    errno.ENOTDIR: ("what should be its folder is a file", None),
+    errno.ENOSPC: ("the disk is full", "Free some space"),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space"),
+    errno.EACCES: ("no permission to write there", None),
+    errno.EPERM: ("no permission to write there", None),
+    errno.EROFS: ("the disk is read-only", None),
+    errno.EFBIG: ("the file is too big for this disk", "Choose flac"),
+    errno.ENAMETOOLONG: ("the name is too long for this disk", None),
+    errno.EMFILE: ("too many files are open", "Raise the limit (ulimit -n)"),
+    errno.ENFILE: ("too many files are open on this machine", "End some programs"),
+}
 
 _held: set[Path] = set()
 _guard = threading.RLock()
@@ -184,6 +199,42 @@ def remove_all() -> None:
         for path in list(_held):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that appears under its name only when it is whole.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        temporary = Temporary(path)
+        try:
+            with os.fdopen(temporary.open(), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.move(path)
+        finally:
+            temporary.remove()
+    except OSError as error:
+        raise output_error(error, path) from error
+
+
+def output_error(
+    error: OSError, path: Path | str | None, elsewhere: str = "write elsewhere"
+) -> OutputError:
+    """Say for a person why something cannot be written.
+
+    Args:
+        error: What the system says.
+        path: What cannot be written.
+        elsewhere: What to do where nothing else helps.
+    """
+    unnamed = (f"cannot be written: {error.strerror or error}", None)
+    problem, first = _REASONS.get(error.errno or 0, unnamed)
+    remedy = elsewhere[0].upper() + elsewhere[1:] if first is None else f"{first}, or {elsewhere}"
+    return OutputError(problem, path, remedy)
 
 
 def unchanged(

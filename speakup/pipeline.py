@@ -25,14 +25,13 @@ from numpy.typing import ArrayLike
 from speakup.blocks import Block, prepared
 from speakup.config import Config
 from speakup.errors import ConfigError, InputError, ModelError, OutputError
-from speakup.files import unchanged
+from speakup.files import output_error, unchanged
 from speakup.measure.delivery import resolve_target
 from speakup.measure.loudness import LoudnessMeter
 from speakup.measure.survey import Survey, survey
 from speakup.media import recording
 from speakup.media.tracks import PlannedTrack, open_writer, plan_tracks
-from speakup.media.video import VideoWriter
-from speakup.media.write import AudioWriter
+from speakup.media.writer import Writer
 from speakup.models.catalogue import LoadedModel, choose_models, load_model
 from speakup.networks.compute import Compute
 from speakup.networks.contract import Denoiser, StatefulDenoiser, Upsampler
@@ -174,17 +173,16 @@ class Pipeline:
         # Opened first: what cannot be written is known before the work is done.
         with open_writer(source, target, tracks, settle) as writer:
             for track in tracks:
-                if done and isinstance(writer, VideoWriter):
+                if done:
                     writer.next_track()
                 done.append(self._run_track(source, track, writer, tell))
-        if isinstance(writer, VideoWriter):
-            notes += writer.warnings
+        notes += writer.warnings
         if writer.clipped_samples:
             notes.append(f"{writer.clipped_samples} samples beyond full scale were cut down")
         return _result(source, target, done, notes, time.perf_counter() - started)
 
     def _run_track(
-        self, source: Path, track: PlannedTrack, writer: AudioWriter | VideoWriter, tell: Progress
+        self, source: Path, track: PlannedTrack, writer: Writer, tell: Progress
     ) -> _Done:
         notes: list[str] = []
         mono = self.config.channels == "mono"
@@ -384,7 +382,7 @@ def _is_there(target: Path, source: Path) -> bool:
         if target.samefile(source):
             raise OutputError("is the input itself", target, "Give the output another name")
     except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror}", target) from error
+        raise output_error(error, target) from error
     return True
 
 

@@ -20,7 +20,10 @@ class StageReport:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one recording; `to_json` is the form scripts read."""
+    """What became of one recording; `to_json` is the form scripts read.
+
+    `error` is what went wrong, as it was raised: a `SpeakupError`, or what nobody foresaw.
+    """
 
     input: str
     output: str | None
@@ -38,15 +41,22 @@ class Result:
     gain_db: float = 0.0
     stages: tuple[StageReport, ...] = ()
     warnings: tuple[str, ...] = ()
-    error: dict[str, str] | None = None
+    error: Exception | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give a JSON-ready dict; figures that do not exist (silence's loudness) are null."""
-        values = {"event": "file", **dataclasses.asdict(self)}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for name, value in values.items():
             if isinstance(value, float):
                 values[name] = round(value, 3) if math.isfinite(value) else None
-        return values
+        values["stages"] = tuple(map(dataclasses.asdict, self.stages))
+        values["error"] = None if self.error is None else error_json(self.error)
+        return {"event": "file", **values}
+
+
+def error_json(error: Exception) -> dict[str, str]:
+    """Give an error as scripts read it: its kind, and what is wrong, for a person."""
+    return {"type": type(error).__name__, "message": str(error)}
 
 
 def duration(seconds: float) -> str:

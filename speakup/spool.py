@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speakup.errors import OutputError
+from speakup.files import output_error
 
 _BLOCK = 1 << 16
+_ELSEWHERE = "name another temporary folder in TMPDIR"
 _LEVELS_PER_SECOND = 24_000  # bytes of what settling a gain keeps beside the recording
 
 
@@ -122,13 +124,9 @@ def check_room(seconds: float | None, sample_rate: int, channels: int) -> None:
             f"too small to keep the recording between two passes: {needed / 1e9:.2f} GB are "
             f"needed, {free / 1e9:.2f} GB free",
             folder,
-            "Make room there, or name another folder in TMPDIR",
+            f"Make room there, or {_ELSEWHERE}",
         )
 
 
 def _spool_error(error: OSError) -> OutputError:
-    return OutputError(
-        f"cannot keep the recording between two passes ({error.strerror})",
-        temporary_folder(),
-        "Make room there, or name another folder in TMPDIR",
-    )
+    return output_error(error, temporary_folder(), _ELSEWHERE)

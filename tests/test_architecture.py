@@ -150,6 +150,32 @@ def test_only_the_command_line_prints_and_exits() -> None:
     assert wrong == []
 
 
+def test_the_library_speaks_of_settings_and_the_command_line_of_options() -> None:
+    """Who calls a function has no `--overwrite`; commands that are named as such have options."""
+    command = re.compile(r"pip install|^--[\w-]+$|speakup (models|train|export|doctor)\b")
+    wrong = []
+    for module in MODULES.values():
+        if module.part == "cli":
+            continue
+        docs = {
+            id(node.body[0].value)
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+        }
+        wrong += [
+            f"{module.at(node.lineno)} says {node.value!r}"
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in docs
+            and re.search(r"(^|[\s(`'])--[a-z]", node.value)
+            and not command.search(node.value)
+        ]
+    assert wrong == []
+
+
 def test_nothing_sets_threads_or_seeds_at_import() -> None:
     def at_import(node: ast.AST) -> Iterator[ast.Call]:
         for child in ast.iter_child_nodes(node):

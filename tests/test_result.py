@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+from speakup.errors import OutputError
 from speakup.result import Result, StageReport
 
 
@@ -52,3 +53,12 @@ def test_figures_that_do_not_exist_are_null() -> None:
     result = Result("a", None, "failed", lufs_in=-math.inf, true_peak_dbtp=math.nan)
     values = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert values["lufs_in"] is values["true_peak_dbtp"] is values["output"] is None
+
+
+def test_an_error_stays_what_it_is_until_scripts_read_it() -> None:
+    error = OutputError("the disk is full", "b.wav", "Free some space")
+    result = Result("a.wav", None, "failed", error=error)
+    assert result.error is error
+    values = json.loads(json.dumps(result.to_json()))
+    message = "b.wav: the disk is full. Free some space"
+    assert values["error"] == {"type": "OutputError", "message": message}

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from av_files import write_with_ffmpeg
 from sounds import RATE, noise
-from test_audio import write_with_ffmpeg
 
 from speakup.config import Config
 from speakup.errors import OutputError
@@ -73,7 +73,7 @@ def test_the_file_has_no_name_even_while_it_is_open(folder: Path) -> None:
 
 def test_a_full_folder_is_said_so(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
-    with pytest.raises(OutputError, match="No space left") as caught, Spool(1) as spool:
+    with pytest.raises(OutputError, match="the disk is full") as caught, Spool(1) as spool:
         for _ in range(10):
             spool.write(np.ones((1, 65_536), np.float32))
     assert str(small_disk) in str(caught.value)
@@ -87,7 +87,7 @@ def test_a_folder_full_at_the_last_sample_is_said_so(
 ) -> None:
     """What the buffer still holds is written by the reading."""
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
-    with pytest.raises(OutputError, match="No space left"), Spool(1) as spool:
+    with pytest.raises(OutputError, match="the disk is full"), Spool(1) as spool:
         (small_disk / "other").write_bytes(bytes(50 * 4_096))
         spool.write(np.ones((1, samples), np.float32))
         list(spool.read())
@@ -96,7 +96,7 @@ def test_a_folder_full_at_the_last_sample_is_said_so(
 
 def test_a_missing_folder_is_said_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-    with pytest.raises(OutputError, match="No such file or directory"):
+    with pytest.raises(OutputError, match="the folder does not exist"):
         Spool(1)
 
 

@@ -17,17 +17,6 @@ from speakup.errors import ConfigError, SpeakupError
 
 __all__ = ["app", "main"]
 
-_EXTRAS = {
-    "pesq": "eval",
-    "pystoi": "eval",
-    "speechmos": "eval",
-    "onnxruntime": "eval",
-    "librosa": "eval",
-    "pocketsphinx": "eval",
-    "PIL": "eval",
-}
-"""Which extra holds an optional package."""
-
 _UsageError: type[Exception] = typer.BadParameter.__base__  # type: ignore[assignment]
 
 app = typer.Typer(
@@ -96,8 +85,6 @@ def main() -> int:
     except SpeakupError as error:
         say_error(error)
         return error.exit_code
-    except ModuleNotFoundError as error:
-        return _missing_package(error)
     except KeyboardInterrupt:
         say_error("interrupted")
         return 130
@@ -118,18 +105,4 @@ def _wrong_usage(error: Exception) -> int:
     where = context.command_path if context is not None else "speakup"
     full_stop = "" if text.endswith((".", "?")) else "."
     say_error(f"{text}{full_stop} See {where} --help")
-    return ConfigError.exit_code
-
-
-def _missing_package(error: ModuleNotFoundError) -> int:
-    package = (error.name or "").partition(".")[0]
-    if package not in _EXTRAS:
-        say_error(error)
-        return 1
-    extra = _EXTRAS[package]
-    say_error(
-        ConfigError(
-            f"the package {package} is not installed", None, f"pip install 'speakup[{extra}]'"
-        )
-    )
     return ConfigError.exit_code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from speakup.media import recording
 from speakup.media.formats import PICTURES, OutputFormat, resolve_format
 from speakup.models.cards import ModelCard
 from speakup.models.catalogue import foresee_models
-from speakup.result import duration
+from speakup.result import duration, error_json
 from speakup.spool import spooled_bytes, temporary_folder
 
 
@@ -57,12 +56,12 @@ def tell_plan(
         except SpeakupError as error:
             failures.append(error)
             event |= {"output": None, "status": "fail"}
-            event["error"] = {"type": type(error).__name__, "message": str(error)}
+            event["error"] = error_json(error)
             terminal.error(error)
         event["models"] = [_model(card) for card in accounts.cards]
         event["loudness"] = None if target is None else target.name
         if as_json:
-            terminal.result(json.dumps(event))
+            terminal.event(event)
         elif event["status"] != "fail":
             terminal.result(_line(event))
         if event["status"] in ("write", "overwrite") and event["seconds"] is not None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speakup import errors
 from speakup.cli import progress
 from speakup.cli.downloads import prepare_models
 from speakup.cli.interrupt import interruptible
@@ -26,7 +23,7 @@ from speakup.cli.options import (
     takes_config,
 )
 from speakup.cli.pipe import PIPE, check_pipe, run_pipe
-from speakup.cli.terminal import LOADING, Terminal, debugging, times, unexpected
+from speakup.cli.terminal import LOADING, Terminal, times
 from speakup.config import Config
 from speakup.errors import ConfigError, SpeakupError
 from speakup.result import Result, duration
@@ -192,8 +189,8 @@ def exit_code(results: tuple[Result, ...]) -> int:
     failed = [result for result in results if result.status == "failed"]
     if not failed or len(results) > 1:
         return int(bool(failed))
-    kind = getattr(errors, (failed[0].error or {}).get("type", ""), SpeakupError)
-    return int(kind.exit_code)
+    error = failed[0].error
+    return error.exit_code if isinstance(error, SpeakupError) else SpeakupError.exit_code
 
 
 class _Run:
@@ -237,7 +234,6 @@ class _Run:
                     resume=resume,
                     workers=get_ready,
                     on_result=end,
-                    on_error=_show_trace,
                     progress=tell,
                 )
         except KeyboardInterrupt as interruption:
@@ -258,8 +254,7 @@ class _Run:
         except SpeakupError as error:
             if not self._as_json:
                 raise
-            fault = {"type": type(error).__name__, "message": str(error)}
-            self._tell(Result(source, target, "failed", error=fault))
+            self._tell(Result(source, target, "failed", error=error))
             return error.exit_code
         except KeyboardInterrupt as interruption:
             raise typer.Exit(getattr(interruption, "exit_code", 130)) from None
@@ -282,12 +277,9 @@ class _Run:
     def _tell(self, result: Result) -> None:
         self._done += 1
         if self._as_json:
-            self._terminal.result(json.dumps(result.to_json()))
-        if result.status == "failed":
-            error = result.error or {"type": "", "message": ""}
-            known = hasattr(errors, error["type"])
-            fault = f"{result.input}: {unexpected(error['type'], error['message'])}"
-            self._terminal.error(error["message"] if known else fault)
+            self._terminal.event(result.to_json())
+        if result.error is not None:
+            self._terminal.error(result.error, result.input)
             return
         counter = f"[{self._done}/{len(self._jobs)}] " if len(self._jobs) > 1 else ""
         self._terminal.say((counter, "dim"), (result.input, "bold"), "  ", *described(result))
@@ -301,14 +293,14 @@ class _Run:
 
     def _tell_summary(self, summary: Summary) -> None:
         if self._as_json:
-            self._terminal.result(json.dumps(summary.to_json()))
+            self._terminal.event(summary.to_json())
         if len(summary.results) < 2:
             return
         counts = {"done": summary.ok, "skipped": summary.skipped, "failed": summary.failed}
         words = [f"{count} {name}" for name, count in counts.items() if count]
-        failed = [result for result in summary.results if result.error is not None]
-        for result in failed if len(failed) < len(summary.results) else ():
-            self._terminal.say(("failed: ", "red"), (result.error or {})["message"])
+        failed = [result.error for result in summary.results if result.error is not None]
+        for error in failed if len(failed) < len(summary.results) else ():
+            self._terminal.say(("failed: ", "red"), str(error))
         pace = f": {duration(summary.seconds)} in {duration(summary.elapsed)}"
         speed = f" ({times(summary.speed)})"
         self._terminal.say(", ".join(words), pace + speed if summary.seconds else "")
@@ -345,8 +337,3 @@ def _stages(result: Result) -> list[str]:
         speed = times(result.seconds / stage.seconds) if stage.seconds else ""
         lines.append(f"  {stage.name:<14}{stage.seconds:8.2f} s {speed:>7}{model}")
     return lines
-
-
-def _show_trace(error: Exception) -> None:
-    if debugging():
-        traceback.print_exception(error)

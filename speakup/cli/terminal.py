@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from speakup.config import Config
 from speakup.errors import SpeakupError
 
 if TYPE_CHECKING:
@@ -17,6 +21,10 @@ if TYPE_CHECKING:
 
 LOADING = "loading PyTorch"
 """What to say while the networks' library loads, which takes seconds."""
+
+
+_SETTINGS = [*(field.name for field in dataclasses.fields(Config)), "overwrite", "resume"]
+_SETTING = re.compile(f"`({'|'.join(_SETTINGS)})`")
 
 
 def debugging() -> bool:
@@ -50,17 +58,31 @@ def show(table: RenderableType) -> None:
         to.print(Segments([*line, Segment.line()]), end="")
 
 
-def say_error(problem: BaseException | str, to: Console | None = None) -> None:
-    """Say on one line of stderr what is wrong; with SPEAKUP_DEBUG=1, also where it came up."""
+def say_error(
+    problem: BaseException | str, to: Console | None = None, *, subject: str | None = None
+) -> None:
+    """Say on one line of stderr what is wrong; with SPEAKUP_DEBUG=1, also where it came up.
+
+    Args:
+        problem: An error, or its text.
+        to: Where to say it.
+        subject: The input that an error which nobody foresaw is about.
+    """
     from rich.text import Text
 
     if debugging() and isinstance(problem, BaseException):
         traceback.print_exception(problem)
-    text = str(problem)
+    text = as_options(str(problem))
     if isinstance(problem, BaseException) and not isinstance(problem, SpeakupError):
         text = unexpected(type(problem).__name__, text)
+        text = text if subject is None else f"{subject}: {text}"
     line = Text("speakup: ") + Text("error: ", "bold red") + Text(printable(text))
     (to or console(stderr=True)).print(line)
+
+
+def as_options(text: str) -> str:
+    """Name settings as this command line does: what the library calls `bit_depth`, --bit-depth."""
+    return _SETTING.sub(lambda found: "--" + found[1].replace("_", "-"), text)
 
 
 def unexpected(kind: str, text: str) -> str:
@@ -106,18 +128,24 @@ class Terminal:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
+    def event(self, values: dict[str, Any]) -> None:
+        """Write a line of JSON to stdout; what is wrong is said in the words of this program."""
+        if error := values.get("error"):
+            values = values | {"error": error | {"message": as_options(error["message"])}}
+        self.result(json.dumps(values))
+
     def say(self, *parts: str | tuple[str, str]) -> None:
         """Write a line to stderr: text, or pairs of text and style; nothing if quiet."""
         from rich.text import Text
 
         if not self.quiet:
             whole = [(part, "") if isinstance(part, str) else part for part in parts]
-            clean = [(printable(text), style) for text, style in whole]
+            clean = [(printable(as_options(text)), style) for text, style in whole]
             self.console.print(Text.assemble(*clean))
 
-    def error(self, problem: BaseException | str) -> None:
-        """Say what is wrong, also if quiet, above any progress bar."""
-        say_error(problem, self.console)
+    def error(self, problem: BaseException | str, subject: str | None = None) -> None:
+        """Say what is wrong, also if quiet, above any progress bar; as `say_error`."""
+        say_error(problem, self.console, subject=subject)
 
     def warn(self, text: str) -> None:
         """Write what the user should know to stderr, below the line it belongs to."""

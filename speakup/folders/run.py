@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speakup.config import Config
-from speakup.errors import ConfigError, InputError, OutputError, SpeakupError
-from speakup.files import Claim, clear
+from speakup.errors import ConfigError, InputError, SpeakupError
+from speakup.files import Claim, clear, output_error
 from speakup.folders.journal import Journal, settings_digest
 from speakup.folders.plan import Job, plan_jobs, planned_models
 from speakup.measure.delivery import resolve_target
@@ -110,7 +111,6 @@ def run_jobs(
     resume: bool = True,
     workers: int | Callable[[], int] = 1,
     on_result: Callable[[Result], None] | None = None,
-    on_error: Callable[[Exception], None] | None = None,
     progress: BatchProgress | None = None,
 ) -> Summary:
     """Do the jobs of a plan; each gives a result, whatever goes wrong in it.
@@ -127,7 +127,6 @@ def run_jobs(
         workers: Jobs at a time, of which one works in this thread; or what tells how many, called
             once, before the networks' libraries load, unless there is nothing to do.
         on_result: Called with every result as it comes, in this thread.
-        on_error: Called with the exception behind every failed result, from any thread.
         progress: Called with each step of each job, from any thread.
 
     Raises:
@@ -154,7 +153,7 @@ def run_jobs(
             if progress is not None:
                 progress(job, doing, done, total)
 
-        return _run(job, pipeline, accounts, wait=wait, tell=tell, on_error=on_error)
+        return _run(job, pipeline, accounts, wait=wait, tell=tell)
 
     results: dict[int, Result] = {}
     with contextlib.closing(_completed(jobs, run, at_once, stopping)) as completed:
@@ -310,7 +309,6 @@ def _run(
     *,
     wait: bool,
     tell: Callable[[str, float, float | None], None],
-    on_error: Callable[[Exception], None] | None,
 ) -> Result | None:
     """Do a job; None where another run is at work on it, and this one is not to wait."""
     started = time.perf_counter()
@@ -320,15 +318,21 @@ def _run(
         tell("open", 0.0, None)
         return _done(job, job.target, pipeline, accounts, wait=wait, tell=tell)
     except Exception as error:
-        if on_error is not None:
-            on_error(error)
+        _let_go(error)
         return Result(
             input=str(job.source),
             output=None,
             status="failed",
             elapsed=time.perf_counter() - started,
-            error={"type": type(error).__name__, "message": str(error)},
+            error=error,
         )
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what an error's frames hold, blocks and all; where it came up can still be told."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _written_to(job: Job) -> list[Path]:
@@ -392,9 +396,7 @@ def _claimed(journal: Journal, target: Path) -> Claim | None:
     try:
         return journal.claim(target)
     except OSError as error:
-        raise OutputError(
-            f"cannot be written: {error.strerror}", target, "Write elsewhere"
-        ) from error
+        raise output_error(error, target) from error
 
 
 def _skipped(job: Job, reason: str) -> Result:
@@ -405,9 +407,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"the folder cannot be made: {error.strerror}", folder, "Write elsewhere"
-        ) from error
+        raise output_error(error, folder) from error
 
 
 def _summary(results: tuple[Result, ...], elapsed: float) -> Summary:

@@ -10,7 +10,6 @@ Neither time nor level is matched here: call `align` and `match_level` first whe
 from __future__ import annotations
 
 import functools
-import importlib
 import math
 import warnings
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import fft, signal
 
 from speakup.blocks import power_to_db
-from speakup.errors import ConfigError
+from speakup.errors import import_optional
 
 Signal = NDArray[np.floating[Any]]
 
@@ -184,7 +183,7 @@ def pesq_wb(estimate: Signal, reference: Signal, sample_rate: int) -> float:
     Reference:
         ITU-T P.862.2; P.862.3, clause 7, for the length.
     """
-    package = _optional("pesq", "PESQ")
+    package = import_optional("pesq", "PESQ", "eval")
     est, ref = _at_speech_rate(estimate, reference, sample_rate)
     parts = max(1, math.ceil(len(ref) / (_PESQ_SECONDS * SPEECH_RATE)))
     scores = [
@@ -214,7 +213,7 @@ def estoi(estimate: Signal, reference: Signal, sample_rate: int) -> float:
         Jensen and Taal 2016, IEEE/ACM TASLP 24(11). The input is brought to 16 kHz here, the
         method itself works at 10 kHz.
     """
-    package = _optional("pystoi", "ESTOI")
+    package = import_optional("pystoi", "ESTOI", "eval")
     est, ref = _at_speech_rate(estimate, reference, sample_rate)
     if len(ref) < SPEECH_RATE // 10 or not (est.any() and ref.any()):
         return math.nan
@@ -241,7 +240,7 @@ def dnsmos(estimate: Signal, sample_rate: int) -> dict[str, float]:
         2021, arXiv 2010.15258 (P.808).
     """
     names = ("ovrl", "sig", "bak", "p808")
-    package = _optional("speechmos.dnsmos", "DNSMOS")
+    package = import_optional("speechmos.dnsmos", "DNSMOS", "eval")
     samples = np.clip(resample(mono(estimate), sample_rate, SPEECH_RATE), -1.0, 1.0)
     if len(samples) == 0:
         return dict.fromkeys(names, math.nan)
@@ -277,7 +276,7 @@ def recognise(speech: Signal, sample_rate: int) -> list[str]:
     Raises:
         ConfigError: the package pocketsphinx, which holds the model, is not installed.
     """
-    _optional("pocketsphinx", "Word recognition")
+    import_optional("pocketsphinx", "Word recognition", "eval")
     samples = resample(mono(speech), sample_rate, SPEECH_RATE)
     peak = float(np.max(np.abs(samples), initial=0.0))
     if peak == 0.0:
@@ -307,17 +306,6 @@ def word_accuracy(found: Sequence[str], said: Sequence[str]) -> float:
             diagonal = edits[column]
             edits[column] = min(change, edits[column] + 1, edits[column - 1] + 1)
     return 1.0 - edits[-1] / len(said)
-
-
-def _optional(module: str, what: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            f"{what} needs the package {module.partition('.')[0]}",
-            None,
-            "Install it with: pip install 'speakup[eval]'",
-        ) from error
 
 
 def _same_length(
@@ -357,7 +345,7 @@ def _log_power(frames: NDArray[np.float64]) -> NDArray[np.float64]:
 @functools.cache
 def _decoder() -> Any:
     """Build the recogniser once per process; `batch` normalisation keeps no memory of the last."""
-    package = _optional("pocketsphinx", "Word recognition")
+    package = import_optional("pocketsphinx", "Word recognition", "eval")
     return package.Decoder(samprate=SPEECH_RATE, cmn="batch", loglevel="FATAL")
 
 

@@ -7,13 +7,11 @@ import html
 import math
 import os
 import re
-import secrets
 import tempfile
 from collections.abc import Sequence
-from importlib import import_module, resources
+from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import numpy as np
 import soxr
@@ -22,7 +20,8 @@ from numpy.typing import NDArray
 from speakup import __version__
 from speakup.blocks import db_to_gain, finite
 from speakup.config import WORKING_RATE
-from speakup.errors import ConfigError, OutputError
+from speakup.errors import import_optional
+from speakup.files import write_whole
 from speakup.judge.analysis import (
     Analysis,
     analyze,
@@ -31,7 +30,7 @@ from speakup.judge.analysis import (
 from speakup.judge.spectrogram import TOP_HZ, Pixels, coloured, png, spectrogram_db
 from speakup.media import recording
 from speakup.media.formats import resolve_format
-from speakup.media.write import AudioWriter
+from speakup.media.writer import AudioWriter
 from speakup.result import duration
 
 __all__ = ["write_report", "write_spectrograms"]
@@ -80,7 +79,7 @@ def write_report(
         checks=_check_rows(*measured),
         notes=html.escape(_notes(measured)),
     )
-    _write(Path(page), text.encode())
+    write_whole(Path(page), text.encode())
 
 
 def write_spectrograms(
@@ -97,7 +96,7 @@ def write_spectrograms(
     excerpts = _excerpts(paths)
     pictures = _pictures(excerpts, _volumes([analyze(path) for path in paths]))
     seconds = excerpts[0].shape[1] / WORKING_RATE
-    _write(Path(picture), png(_lettered(pictures, ("Before", "After"), seconds)))
+    write_whole(Path(picture), png(_lettered(pictures, ("Before", "After"), seconds)))
 
 
 def _excerpts(paths: Sequence[Path]) -> list[Excerpt]:
@@ -220,7 +219,8 @@ def _uri(kind: str, data: bytes) -> str:
 def _lettered(pictures: Sequence[Pixels], names: Sequence[str], seconds: float) -> Pixels:
     """Set pictures one above the other on white, with names and axes."""
     image_module, draw_module, font_module = (
-        _pillow(n) for n in ("Image", "ImageDraw", "ImageFont")
+        import_optional(f"PIL.{n}", "the lettered picture", "eval")
+        for n in ("Image", "ImageDraw", "ImageFont")
     )
     left, top, right, bottom = 72, 44, 24, 34
     band = top + _HEIGHT
@@ -242,27 +242,3 @@ def _lettered(pictures: Sequence[Pixels], names: Sequence[str], seconds: float) 
         text = duration(seconds * part / 4)
         draw.text((place, band * len(pictures) + 10), text, "black", small, anchor=anchor)
     return np.asarray(image)
-
-
-def _pillow(name: str) -> Any:
-    try:
-        return import_module(f"PIL.{name}")
-    except ImportError as error:
-        raise ConfigError(
-            "the lettered picture needs the package Pillow",
-            None,
-            "Install it with: pip install 'speakup[eval]'",
-        ) from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Put a file in place whole, or not at all."""
-    temporary = path.parent / f".{path.name[:40]}.{secrets.token_hex(4)}.part"
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"it cannot be written ({error.strerror})", path, "Choose another place"
-        ) from error

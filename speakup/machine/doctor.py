@@ -221,7 +221,7 @@ def _processor() -> Iterator[Finding]:
         detail += " (no native bfloat16)"
     yield Finding("device", "good", detail)
     if torch.backends.mps.is_available():
-        yield Finding("device", "note", "MPS is there, and used with --device mps")
+        yield Finding("device", "note", "MPS is there, and used where it is asked for")
 
 
 def _temporary_files() -> Iterator[Finding]:
@@ -298,7 +298,7 @@ def _formats() -> Iterator[Finding]:
 
     from speakup.media import recording
     from speakup.media.formats import resolve_format
-    from speakup.media.write import AudioWriter
+    from speakup.media.writer import AudioWriter
 
     ffmpeg = ".".join(map(str, av.library_versions["libavcodec"]))
     libraries = f"libsndfile {soundfile.__libsndfile_version__}, libavcodec {ffmpeg}"

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from speakup import __version__
 from speakup.media import ogg
 from speakup.media.formats import OutputFormat
-from speakup.media.sink import Sink
+from speakup.media.output_file import Sink
 
 _LAYOUTS = {
     1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1",

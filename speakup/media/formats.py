@@ -152,7 +152,7 @@ def _depth(name: str, family: _Family, asked: str | None, path: Path) -> str | N
     known = [depth for depth in family.codecs if depth is not None]
     if not known:
         if asked is not None:
-            raise ConfigError(f"{name} has no bit depth", path, "Leave --bit-depth out")
+            raise ConfigError(f"{name} has no bit depth", path, "Leave `bit_depth` out")
         return None
     if asked is not None and asked not in known:
         raise ConfigError(f"{name} cannot hold {asked} bits", path, f"Choose {' or '.join(known)}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from speakup.errors import ConfigError, InputError
-from speakup.media.sink import output_error
+from speakup.files import output_error
 
 STDIN, STDOUT = "standard input", "standard output"
 _AT_ONCE = 1 << 20

@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from speakup.blocks import Block
+from speakup.blocks import Block, reframed
 from speakup.errors import InputError
 from speakup.media.ffmpeg import AvFile, about_the_recording, cut_short
 from speakup.media.formats import OutputFormat, resolve_format, video_extension
 from speakup.media.repair import mended
-from speakup.media.write import AudioWriter
+from speakup.media.writer import AudioWriter
 
 __all__ = [
     "AudioInfo",
@@ -205,7 +205,7 @@ def read_blocks(
             if done and (file.stream.rate, file.stream.channels) != shape:
                 notes += stopped
                 return
-            yield from _reblocked(_without_start(file.arrays(notes), done), block_samples)
+            yield from reframed(_without_start(file.arrays(notes), done), block_samples)
     except InputError:
         if not done:
             raise
@@ -218,24 +218,6 @@ def _without_start(arrays: Iterable[Block], samples: int) -> Iterator[Block]:
         if samples < array.shape[1]:
             yield array[:, samples:]
         samples = max(samples - array.shape[1], 0)
-
-
-def _reblocked(arrays: Iterable[Block], block_samples: int) -> Iterator[Block]:
-    """Join and cut arrays (C, T) to blocks of block_samples, the last one shorter."""
-    pending: list[Block] = []
-    length = 0
-    for array in arrays:
-        pending.append(array)
-        length += array.shape[1]
-        if length < block_samples:
-            continue
-        joined = np.concatenate(pending, axis=1)
-        whole = length - length % block_samples
-        for start in range(0, whole, block_samples):
-            yield np.ascontiguousarray(joined[:, start : start + block_samples])
-        pending, length = [joined[:, whole:]], length - whole
-    if length:
-        yield np.concatenate(pending, axis=1)
 
 
 def _readable(path: str | os.PathLike[str]) -> Path:

@@ -11,10 +11,9 @@ from speakup.config import Config
 from speakup.errors import InputError
 from speakup.media import recording
 from speakup.media.formats import PICTURES, OutputFormat, resolve_format
-from speakup.media.muxer import Track
 from speakup.media.recording import AudioInfo
-from speakup.media.video import VideoWriter
-from speakup.media.write import AudioWriter
+from speakup.media.video import Track, VideoWriter
+from speakup.media.writer import AudioWriter, Writer
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def open_writer(
     target: Path,
     tracks: Sequence[PlannedTrack],
     when_whole: Callable[[os.stat_result], None] | None,
-) -> AudioWriter | VideoWriter:
+) -> Writer:
     """Give what writes the tracks: a sound file, or the source's pictures with new sound."""
     main = tracks[0]
     if main.output_format.name in PICTURES:

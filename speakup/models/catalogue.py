@@ -418,5 +418,5 @@ def _check_licence(licence: str, name: str, words: str, accepted: bool) -> None:
     raise ModelError(
         f"its licence, {licence}, forbids commercial use",
         name,
-        f"If that suits you, add --accept-license: speakup models fetch {words} --accept-license",
+        "If that suits you, set `accept_license`",
     )

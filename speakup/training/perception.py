@@ -6,7 +6,6 @@ but for the convolutions of the quality predictor.
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from speakup.errors import ConfigError
+from speakup.errors import ConfigError, import_optional
 from speakup.networks import spectra
 
 SAMPLE_RATE = 16_000
@@ -242,13 +241,7 @@ def _quality_weights() -> dict[str, Tensor]:
 
 def _training_package(module: str, package: str) -> Any:
     try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            f"this loss needs the package {package}",
-            None,
-            "Install it with: pip install 'speakup[train]'",
-        ) from error
+        return import_optional(module, "this loss", "train")
     except OSError as error:  # torch-pesq imports torchaudio, whose builds load beside few torches
         raise ConfigError(
             f"the package {package} cannot be loaded: {error}",

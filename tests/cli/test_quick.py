@@ -27,7 +27,7 @@ CASES = [
     ("enhance junk.wav", 3, "is not audio"),
     ("enhance talk.wav", 0, "skipped"),
     ("enhance talk.wav -o talk.xyz", 2, "not a format"),
-    ("enhance talk.wav -o new.mp3 --bit-depth 24", 2, "has no bit depth"),
+    ("enhance talk.wav -o new.mp3 --bit-depth 24", 2, "Leave --bit-depth out"),
     ("enhance talk.wav --no-such", 2, "No such option"),
     ("enhance talk.wav --strength 2", 2, "strength is 2"),
     ("enhance talk.wav --loudness loud", 2, "loudness is 'loud'"),

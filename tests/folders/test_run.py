@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from nets import save_model, small_mixer
 from sounds import noise
 
 from speakup.config import Config
-from speakup.errors import ConfigError, ModelError
+from speakup.errors import ConfigError, InputError, ModelError, OutputError
 from speakup.folders.journal import JOURNAL_FILE
 from speakup.folders.plan import Job, plan_jobs
 from speakup.folders.run import Summary, run_batch, run_jobs
@@ -52,8 +53,7 @@ def test_one_bad_file_never_stops_the_rest(recordings: Path, jobs: int) -> None:
     assert statuses(summary) == ["ok", "failed", "failed", "ok"]  # in the inputs' order
     assert (summary.ok, summary.skipped, summary.failed) == (2, 0, 2)
     assert {id(result) for result in seen} == {id(result) for result in summary.results}
-    assert summary.results[1].error is not None
-    assert summary.results[1].error["type"] == "InputError"
+    assert isinstance(summary.results[1].error, InputError)
     assert summary.results[1].output is None
     assert soundfile.info("a_enhanced.wav").frames == soundfile.info("b_enhanced.wav").frames
     assert summary.seconds == pytest.approx(2.0)
@@ -69,12 +69,14 @@ def test_faults_of_ours_are_failures_too(recordings: Path, monkeypatch: pytest.M
         return run(self, source, target, **options)
 
     monkeypatch.setattr(Pipeline, "run", stumble)
-    caught: list[Exception] = []
     jobs = plan_jobs(["a.wav", "b.flac"]).jobs
-    summary = run_jobs(jobs, PLAIN, on_error=caught.append)
+    summary = run_jobs(jobs, PLAIN)
     assert statuses(summary) == ["failed", "ok"]
-    assert summary.results[0].error == {"type": "ZeroDivisionError", "message": "a fault"}
-    assert [type(error) for error in caught] == [ZeroDivisionError]
+    error = summary.results[0].error
+    assert isinstance(error, ZeroDivisionError)
+    assert "stumble" in "".join(traceback.format_exception(error))
+    fault = {"type": "ZeroDivisionError", "message": "a fault"}
+    assert summary.results[0].to_json()["error"] == fault
 
 
 def test_what_is_there_is_kept_unless_overwritten(recordings: Path) -> None:
@@ -102,8 +104,7 @@ def test_no_folder_is_made_for_what_cannot_be_read(recordings: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_an_output_error(recordings: Path) -> None:
     Path("file").write_text("in the way")
     (result,) = run_batch(["a.wav"], "file/out", config=PLAIN).results
-    assert result.error is not None
-    assert result.error["type"] == "OutputError"
+    assert isinstance(result.error, OutputError)
 
 
 def test_settings_and_models_are_checked_before_the_first_file(recordings: Path) -> None:
@@ -289,8 +290,7 @@ def test_a_recording_that_grows_meanwhile_is_not_done(recordings: Path) -> None:
 
     summary = run_batch(["folder"], config=PLAIN, progress=record_on)
     assert changed(summary) == {"c.wav": "failed", "d.wav": "ok"}
-    assert summary.results[0].error is not None
-    assert "changed while it was read" in summary.results[0].error["message"]
+    assert "changed while it was read" in str(summary.results[0].error)
     assert not Path("folder_enhanced/c.wav").exists()
     assert changed(run_batch(["folder"], config=PLAIN)) == {"c.wav": "ok", "d.wav": "skipped"}
 
@@ -300,8 +300,7 @@ def test_what_is_gone_is_an_input_error_also_in_a_folder(recordings: Path) -> No
     shutil.copy("a.wav", "out/gone.wav")
     summary = run_batch(["gone.wav", "never.wav", "b.flac"], "out", config=PLAIN)
     assert changed(summary) == {"gone.wav": "failed", "never.wav": "failed", "b.flac": "ok"}
-    kinds = {result.error["type"] for result in summary.results if result.error}
-    assert kinds == {"InputError"}
+    assert {type(result.error) for result in summary.results if result.error} == {InputError}
     assert Path("out/gone.wav").read_bytes() == Path("a.wav").read_bytes()
 
 
@@ -324,8 +323,7 @@ def test_a_full_disk_fails_what_does_not_fit(recordings: Path, small_disk: Path)
     soundfile.write("folder/b.wav", noise(1, 20 * RATE, RATE).T, RATE)
     summary = run_batch(["folder"], small_disk, config=PLAIN)
     assert changed(summary) == {"b.wav": "failed", "c.wav": "ok", "d.wav": "ok"}
-    assert summary.results[0].error is not None
-    assert "the disk is full" in summary.results[0].error["message"]
+    assert "the disk is full" in str(summary.results[0].error)
     hidden = [path.name for path in small_disk.rglob(".*")]
     assert hidden == [JOURNAL_FILE]
 
@@ -362,8 +360,7 @@ def test_a_journal_that_cannot_be_written_keeps_the_output_back(recordings: Path
     summary = run_batch(["folder"], config=PLAIN, progress=spoil)
     assert (summary.failed, summary.ok) == (2, 0)
     assert not list(Path("folder_enhanced").rglob("*.wav"))
-    assert summary.results[0].error is not None
-    assert "is a folder, and a journal is an ordinary file" in summary.results[0].error["message"]
+    assert "is a folder, and a journal is an ordinary file" in str(summary.results[0].error)
 
 
 def test_odd_names_go_through(recordings: Path) -> None:

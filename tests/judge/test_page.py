@@ -294,7 +294,7 @@ def test_what_cannot_be_read_or_written_is_said(
 ) -> None:
     with pytest.raises(InputError):
         write_report(tmp_path / "missing.wav", recordings[1], tmp_path / "page.html")
-    with pytest.raises(OutputError, match="No such file"):
+    with pytest.raises(OutputError, match="the folder does not exist"):
         write_report(*recordings, tmp_path / "missing" / "page.html")
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(OutputError):

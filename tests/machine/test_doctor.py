@@ -88,7 +88,7 @@ def test_one_fault_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> 
     def crash(*_: Any, **__: Any) -> None:
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr("speakup.media.write.AudioWriter", broken)
+    monkeypatch.setattr("speakup.media.writer.AudioWriter", broken)
     monkeypatch.setattr("speakup.pipeline.Pipeline", crash)
     findings = examine()
     found = wrong(findings)

@@ -15,7 +15,7 @@ from sounds import noise
 from speakup.config import Config
 from speakup.media.formats import resolve_format
 from speakup.media.recording import probe
-from speakup.media.write import AudioWriter
+from speakup.media.writer import AudioWriter
 from speakup.pipeline import Pipeline
 
 mutagen = pytest.importorskip("mutagen")

@@ -95,7 +95,7 @@ def fetch_file(
         raise ModelError(
             f"{what} ({cache_folder()}), and no request may be made",
             model,
-            f"With a network, and without --offline and HF_HUB_OFFLINE, {fetch_command(words)} "
+            f"With a network, and without `offline` and HF_HUB_OFFLINE, {fetch_command(words)} "
             f"gets {file.origin}",
         )
     try:

@@ -1,10 +1,15 @@
-"""Write audio files, which appear under their name only when they are whole."""
+"""Write the audio tracks of a file, which appears under its name only when it is whole.
+
+`Writer` is what all kinds of output have in common, and all that its users know; `AudioWriter`
+writes sound files.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,10 +17,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from speakup.blocks import finite
 from speakup.errors import ConfigError
 from speakup.media.encoders import Encoder, FfmpegEncoder, VorbisEncoder
 from speakup.media.formats import OutputFormat
-from speakup.media.sink import OutputFile, Sink
+from speakup.media.output_file import OutputFile, Sink
 
 _DITHER_SEED = 0
 
@@ -44,7 +50,7 @@ class Quantiser:
 
     def __call__(self, block: NDArray[np.floating[Any]]) -> NDArray[Any]:
         """Turn (C, T) in [-1, 1] into what encoders take: float32, int16 or int32."""
-        samples = np.nan_to_num(block.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        samples = finite(np.asarray(block, np.float32))
         if self._bit_depth not in ("16", "24"):
             return samples
         bits = int(self._bit_depth)
@@ -63,13 +69,99 @@ class Quantiser:
         return np.asarray(rounded, dtype=np.int32) * np.int32(256)
 
 
-class AudioWriter:
-    """Write one audio file, which appears under its name only when it is whole.
+class Writer(ABC):
+    """Write one file, track after track; it appears under its name only when it is whole.
 
     A context manager. Everything goes to a hidden file in the same folder; a clean exit writes
-    that through to the disk and renames it into place, an exception removes it.
+    that through to the disk and puts it into place, an exception removes it. `Quantiser` says what
+    becomes of the samples.
 
-    `Quantiser` says what becomes of the samples.
+    Args:
+        path: Where the file is to appear; what is there is replaced.
+        bit_depths: As `OutputFormat` has them, one for each track in the order of writing.
+        what: What does the writing, to be said of its failures.
+        when_whole: Called with the file's size and times when it is whole and about to appear;
+            what this raises keeps it from appearing.
+
+    Attributes:
+        warnings: What the output could not hold, known at the end.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        bit_depths: Sequence[str | None],
+        what: str,
+        when_whole: Callable[[os.stat_result], None] | None,
+    ) -> None:
+        self.warnings: list[str] = []
+        self._file, self._what = OutputFile(Path(path), when_whole), what
+        self._quantisers = [Quantiser(depth) for depth in bit_depths]
+        self._current = 0
+
+    @property
+    def clipped_samples(self) -> int:
+        """Samples beyond full scale that had to be cut down; float and lossy tracks cut none."""
+        return sum(quantiser.clipped_samples for quantiser in self._quantisers)
+
+    def __enter__(self) -> Self:
+        try:
+            sink = self._file.open()
+            self._guarded(lambda: self._start(sink))
+        except BaseException:
+            self._abandon()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self._finish()
+                self._file.finish()
+        finally:
+            self._abandon()
+
+    @abstractmethod
+    def write(self, block: NDArray[np.floating[Any]]) -> None:
+        """Append a block (C, T), full scale at 1, to the current track; it is not changed.
+
+        Raises:
+            OutputError: the disk is full, or the like.
+        """
+
+    def next_track(self) -> None:
+        """End the current track; what is written from now on belongs to the next one."""
+        self._current += 1
+
+    @abstractmethod
+    def _start(self, sink: Sink) -> None:
+        """Write the head of the file."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Write what is held back, and the end of the file."""
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """Free everything without caring for the file; nothing of it is written any more."""
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        self._file.guarded(action, self._what)
+
+    def _abandon(self) -> None:
+        self._file.discard()
+        with contextlib.suppress(Exception):
+            self._let_go()
+        self._file.remove()
+
+
+class AudioWriter(Writer):
+    """Write one audio file.
 
     Args:
         path: Where the file is to appear; what is there is replaced.
@@ -78,12 +170,7 @@ class AudioWriter:
         output_format: From `resolve_format`.
         tags: Metadata under the names `probe` gives; what the format cannot carry is left out.
         cover: The cover picture, a JPEG or PNG file; left out where the format has no place.
-        when_whole: Called with the file's size and times when it is whole and about to appear;
-            what this raises keeps it from appearing.
-
-    Attributes:
-        clipped_samples: How many samples beyond full scale had to be cut down so far. Float
-            WAV and the lossy formats cut nothing.
+        when_whole: As `Writer` takes it.
 
     Raises:
         ConfigError: the rate is not the format's.
@@ -107,78 +194,34 @@ class AudioWriter:
                 f"not {sample_rate}",
                 path,
             )
+        what = f"the {output_format.name} encoder"
+        super().__init__(path, [output_format.bit_depth], what, when_whole)
         self._channels = channels
         self._format = output_format
         self._tags = dict(tags or {})
         self._cover = cover
-        self._quantised = Quantiser(output_format.bit_depth)
-        self._file = OutputFile(Path(path), when_whole)
         self._encoder: Encoder | None = None
 
-    @property
-    def clipped_samples(self) -> int:
-        return self._quantised.clipped_samples
-
-    def __enter__(self) -> Self:
-        try:
-            self._open()
-        except BaseException:
-            self._abandon()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                self._finish()
-        finally:
-            self._abandon()
-
     def write(self, block: NDArray[np.floating[Any]]) -> None:
-        """Append a block.
-
-        Args:
-            block: Shape (C, T), float, full scale at 1; not changed.
-
-        Raises:
-            OutputError: the disk is full, or the like.
-        """
         assert self._encoder is not None, "write() outside the with statement"
         if block.ndim != 2 or block.shape[0] != self._channels:
             raise ValueError(f"a block of shape {block.shape} for {self._channels} channels")
         if block.shape[1] == 0:
             return
-        encoder, numbers = self._encoder, self._quantised(block)
+        encoder, numbers = self._encoder, self._quantisers[0](block)
         self._guarded(lambda: encoder.write(numbers))
-
-    def _open(self) -> None:
-        sink = self._file.open()
-        self._guarded(lambda: self._start(sink))
 
     def _start(self, sink: Sink) -> None:
         kind_of_encoder = VorbisEncoder if self._format.name == "ogg" else FfmpegEncoder
         self._encoder = kind_of_encoder(sink, self._format, self._channels)
         self._encoder.start(self._tags, self._cover)
 
-    def _guarded(self, action: Callable[[], None]) -> None:
-        self._file.guarded(action, f"the {self._format.name} encoder")
-
     def _finish(self) -> None:
         assert self._encoder is not None
         self._guarded(self._encoder.finish)
         self._encoder = None
-        self._file.finish()
 
-    def _abandon(self) -> None:
-        """Let go of everything, and remove the hidden file unless it is in place."""
-        self._file.discard()
-        if self._encoder is not None:
-            with contextlib.suppress(Exception):
-                self._encoder.abandon()
-        self._encoder = None
-        self._file.remove()
+    def _let_go(self) -> None:
+        encoder, self._encoder = self._encoder, None
+        if encoder is not None:
+            encoder.abandon()

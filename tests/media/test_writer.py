@@ -21,7 +21,7 @@ from sounds import RATE, lag, loudest_hertz, noise, read, tones
 from speakup.errors import ConfigError, OutputError
 from speakup.media.formats import OutputFormat, resolve_format
 from speakup.media.recording import probe
-from speakup.media.write import AudioWriter
+from speakup.media.writer import AudioWriter
 
 FORMATS = ["wav", "flac", "mp3", "ogg", "opus", "m4a"]
 LOSSY = ["mp3", "ogg", "opus", "m4a"]
@@ -386,7 +386,7 @@ def test_a_disk_filling_up_is_said_and_nothing_half_written_stays(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(FailingFile, "error", lambda: OSError(errno.ENOSPC, "full"), raising=False)
-    monkeypatch.setattr("speakup.media.sink.io.FileIO", FailingFile)
+    monkeypatch.setattr("speakup.media.output_file.io.FileIO", FailingFile)
     assert "disk is full" in refused(tmp_path / f"a.{name}")
     assert capfd.readouterr() == ("", "")
 
@@ -396,7 +396,7 @@ def test_an_interrupt_inside_an_encoder_is_not_lost(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(FailingFile, "error", KeyboardInterrupt, raising=False)
-    monkeypatch.setattr("speakup.media.sink.io.FileIO", FailingFile)
+    monkeypatch.setattr("speakup.media.output_file.io.FileIO", FailingFile)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / f"a.{name}", noise(2, 4 * 48000, 48000), 48000)
     assert os.listdir(tmp_path) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import stat
@@ -14,7 +13,7 @@ import av
 import soundfile
 
 from speakup.errors import OutputError
-from speakup.files import Temporary
+from speakup.files import Temporary, output_error
 
 
 class Sink:
@@ -160,22 +159,3 @@ class OutputFile:
         if self._temporary is not None:
             self._temporary.remove()
         self._sink = self._temporary = None
-
-
-_REASONS = {
-    errno.ENOENT: ("the folder does not exist", "Create it, or write elsewhere"),
-    errno.ENOTDIR: ("what should be its folder is a file", "Write elsewhere"),
-    errno.ENOSPC: ("the disk is full", "Free some space, or write elsewhere"),
-    errno.EDQUOT: ("the disk quota is used up", "Free some space, or write elsewhere"),
-    errno.EACCES: ("no permission to write there", "Write elsewhere"),
-    errno.EPERM: ("no permission to write there", "Write elsewhere"),
-    errno.EROFS: ("the disk is read-only", "Write elsewhere"),
-    errno.EFBIG: ("the file is too big for this disk", "Choose flac, or write elsewhere"),
-}
-
-
-def output_error(error: OSError, path: Path | str) -> OutputError:
-    """Say for a person why something cannot be written."""
-    unnamed = (f"cannot be written: {error.strerror or error}", None)
-    problem, remedy = _REASONS.get(error.errno or 0, unnamed)
-    return OutputError(problem, path, remedy)
