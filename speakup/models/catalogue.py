@@ -37,7 +37,9 @@ from speakup.models.published import Published
 if TYPE_CHECKING:
     from torch import nn
 
-_HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
+_HUB = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>.+))?", re.DOTALL)
+_REVISION_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]*")
+_LONGEST_REVISION = 200
 
 
 @dataclass(frozen=True)
@@ -372,10 +374,35 @@ def _hub_card(address: str, folder: Path) -> ModelCard:
 
 
 def _hub_file(address: str, name: str, commit: str | None = None) -> RemoteFile:
-    match = _HUB.match(address)
-    if match is None or ".." in address or "--" in match["repo"]:
+    match = _HUB.fullmatch(address)
+    if match is None or not _is_repository(match["repo"]) or not _is_revision(match["revision"]):
         raise ModelError("is no Hub address", address, "Write hf://org/repo or hf://org/repo@rev")
     return RemoteFile(match["repo"], commit or match["revision"] or "main", name)
+
+
+def _is_repository(name: str) -> bool:
+    """Tell whether the Hub may have a repository of that name, as its own library says."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return name.isascii()
+
+
+def _is_revision(name: str | None) -> bool:
+    """Tell whether a branch, tag or commit may have that name; it becomes one of a file.
+
+    Reference: git-check-ref-format(1), less the letters that a shell or a file system minds.
+    """
+    if name is None:
+        return True
+    return len(name) <= _LONGEST_REVISION and all(
+        _REVISION_PART.fullmatch(part) and ".." not in part and not part.endswith((".", ".lock"))
+        for part in name.split("/")
+    )
 
 
 def _check_licence(licence: str, name: str, words: str, accepted: bool) -> None:

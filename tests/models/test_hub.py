@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -343,6 +343,82 @@ def test_answers_that_make_no_sense_are_refused(
     assert "the connection to the Hub broke" in said["stuck"]
     assert len(hub.asked("GET", "/cdn/org/stuck/")) == 3
     assert {path.name for path in home.parent.iterdir()} == {"home"}
+
+
+# A cache that others write to
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    path = tmp_path / "mine" / "file"
+    path.parent.mkdir()
+    path.write_bytes(b"precious")
+    return path
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_no_file_behind_a_link_in_the_cache_is_touched(
+    hub: Hub, home: Path, files: dict[str, bytes], mine: Path, link: Callable[[Path, Path], None]
+) -> None:
+    cache, repository = home / "hub", "models--org--small"
+    blob = hashlib.sha256(files[WEIGHTS]).hexdigest()
+    places = [f"{repository}/blobs/{blob}.incomplete", f"{repository}/refs/main"]
+    if link is os.symlink:
+        places.append(f".locks/{repository}/{blob}.lock")
+    for place in places:
+        (cache / place).parent.mkdir(parents=True, exist_ok=True)
+        link(mine, cache / place)
+    assert fetch(hub, home).code == 0
+    assert mine.read_bytes() == b"precious"
+    assert (snapshot(hub, home) / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert (cache / repository / "refs" / "main").read_text() == hub.commit("org/small")
+
+
+def test_no_folder_behind_a_link_in_the_cache_is_written_to(
+    hub: Hub, home: Path, files: dict[str, bytes], mine: Path
+) -> None:
+    variables = environment(home, hub.address)
+    for number, place in enumerate(("blobs", "snapshots", "snapshots/COMMIT", "refs")):
+        name = f"org/small{number}"
+        hub.repositories[name] = {"main": dict(files)}
+        link = home / "hub" / f"models--org--small{number}" / place
+        link = link.with_name(link.name.replace("COMMIT", hub.commit(name)))
+        link.parent.mkdir(parents=True)
+        link.symlink_to(mine.parent, target_is_directory=True)
+        refused(run(["models", "fetch", f"hf://{name}"], variables), "a link leads elsewhere")
+    assert [path.read_bytes() for path in mine.parent.iterdir()] == [b"precious"]
+
+
+def test_nothing_outside_the_cache_is_removed(
+    hub: Hub, home: Path, files: dict[str, bytes], mine: Path
+) -> None:
+    assert fetch(hub, home).code == 0
+    card = snapshot(hub, home) / "README.md"
+    card.unlink()
+    card.symlink_to(mine)
+    assert run(["models", "remove", MODEL], environment(home, hub.address)).code == 0
+    assert mine.read_bytes() == b"precious"
+    assert list((home / "hub").glob("models--*")) == []
+
+
+@pytest.mark.parametrize("note", ["../../../../mine", "/mine", "", "main", "0" * 41])
+def test_a_branch_stands_for_commits_alone(
+    hub: Hub, home: Path, files: dict[str, bytes], mine: Path, note: str
+) -> None:
+    for name, content in files.items():
+        (mine.parent / name).write_bytes(content)
+    branch = home / "hub" / "models--org--small" / "refs" / "main"
+    branch.parent.mkdir(parents=True)
+    branch.write_text(note.replace("mine", str(mine.parent).lstrip("/")))
+    refused(fetch(hub, home, "--offline"), "is not in the cache")
+    assert fetch(hub, home).out == f"{snapshot(hub, home)}\n"
+
+
+def test_a_revision_never_leads_out_of_the_cache(hub: Hub, home: Path, mine: Path) -> None:
+    done = fetch(hub, home, f"{MODEL}@{mine}")
+    assert done.code == 5 and "is no Hub address" in done.err
+    assert mine.read_bytes() == b"precious"
+    assert hub.requests == []
 
 
 # What is refused

@@ -12,12 +12,16 @@ import functools
 import hashlib
 import os
 import re
+import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from speakup.errors import ModelError
+from speakup.files import NO_SURPRISE, Temporary
 from speakup.models.hub import client
 from speakup.models.hub.client import BadAnswer, FileProgress, Offer, RemoteFile
 from speakup.models.hub.faults import explain, fetch_command
@@ -36,11 +40,24 @@ def find_file(file: RemoteFile) -> Path | None:
     place, commit = _repository_folder(file), file.revision
     with contextlib.suppress(OSError, ValueError):
         if not _COMMIT.fullmatch(commit):
-            commit = (place / "refs" / commit).read_text(encoding="utf-8").strip()
+            commit = _read_branch(place / "refs" / commit)
         path = place / "snapshots" / commit / file.name
         if path.is_file():
             return path
     return None
+
+
+def _read_branch(path: Path) -> str:
+    """Read the commit that a branch stands for.
+
+    Raises:
+        OSError, ValueError: nothing of the kind is there.
+    """
+    with open(os.open(path, os.O_RDONLY | NO_SURPRISE), encoding="ascii") as file:
+        commit = file.read(100).strip()
+    if not _COMMIT.fullmatch(commit):
+        raise ValueError(commit)
+    return commit
 
 
 def snapshot_folder(file: RemoteFile) -> Path:
@@ -123,7 +140,7 @@ def remove_file(file: RemoteFile) -> int:
         others = {entry.resolve() for entry in (place / "snapshots").rglob("*") if entry.is_file()}
         if blob in others:
             freed = 0
-        elif blob.exists():
+        elif blob.exists() and blob.parent == place.resolve() / "blobs":  # not what a link names
             blob.unlink()
         _drop_empty(path.parent, place)
     except OSError as error:
@@ -151,18 +168,33 @@ def _fetch(file: RemoteFile, tell: FileProgress) -> Path:
     if commit != offer.commit and file.sha256 is None:
         raise BadAnswer(f"the Hub answers for the commit {commit} with {offer.commit}")
     # Two servers may give one content two ETags; its hash is the same on both.
-    blob = place / "blobs" / (hashed or offer.etag)
-    path = place / "snapshots" / commit / file.name
-    for folder in (blob.parent, path.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+    blob = _folder(place, "blobs") / (hashed or offer.etag)
+    *above, name = file.name.split("/")
+    path = _folder(place, "snapshots", commit, *above) / name
     with _locked(place, blob.name):
         # Also where a server gives several files one ETag.
         if not blob.is_file() or _fault(blob, offer.bytes, hashed) is not None:
             _bring(file, offer, blob, hashed, tell)
         _show(blob, path)
     if commit != file.revision:
-        _note_branch(place / "refs" / file.revision, commit)
+        *above, name = file.revision.split("/")
+        _note_branch(_folder(place, "refs", *above) / name, commit)
     return path
+
+
+def _folder(place: Path, *names: str) -> Path:
+    """Make a folder in that of a repository, from where no link leads elsewhere.
+
+    Others may write to a cache that is shared; where we write is ours to say.
+
+    Raises:
+        OSError: it cannot be made, or a link is in the way.
+    """
+    folder = place.resolve().joinpath(*names)
+    if folder.resolve() != folder:
+        raise OSError(errno.ELOOP, "a link leads elsewhere", str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _bring(
@@ -171,6 +203,8 @@ def _bring(
     """Download the content of a blob, check it, and give it its name; if bad, once more."""
     partial = blob.with_name(f"{blob.name}.incomplete")
     fault: str | None = None
+    if not _is_ours(partial):
+        partial.unlink(missing_ok=True)
     for _ in range(2):
         missing = (offer.bytes or 0) - client.bytes_of(partial)
         if missing > shutil.disk_usage(partial.parent).free:
@@ -187,25 +221,47 @@ def _bring(
     raise BadAnswer(f"{file.name}, fetched twice, {fault}")
 
 
+def _is_ours(path: Path) -> bool:
+    """Tell whether there is a file of our own: no link, no other name for a file elsewhere."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    owner = os.geteuid() if hasattr(os, "geteuid") else found.st_uid
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == owner
+
+
 def _show(blob: Path, path: Path) -> None:
     """Put a blob's name into a snapshot: a link, or the file itself where there are no links."""
     target = os.path.relpath(blob, path.parent)
     with contextlib.suppress(OSError):
         if os.readlink(path) == target:
             return
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         new.symlink_to(target)
     except OSError:
-        shutil.copyfile(blob, new)
-    new.replace(path)
+        with _appearing(path) as out, blob.open("rb") as content:
+            shutil.copyfileobj(content, out)
+    else:
+        new.replace(path)
 
 
 def _note_branch(path: Path, commit: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(commit, encoding="utf-8")
-    new.replace(path)
+    with _appearing(path) as out:
+        out.write(commit.encode())
+
+
+@contextlib.contextmanager
+def _appearing(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file to write, which has its name at the end of the block, whole."""
+    new = Temporary(path)
+    try:
+        with open(new.open(), "wb") as out:
+            yield out
+        new.move(path)
+    finally:
+        new.remove()
 
 
 @contextlib.contextmanager
@@ -213,9 +269,10 @@ def _locked(place: Path, name: str) -> Iterator[None]:
     """Keep other processes, also those with the Hub's own library, from fetching the same."""
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
-    folder = place.parent / ".locks" / place.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(folder / f"{name}.lock"):
+    lock = _folder(place.parent, ".locks", place.name) / f"{name}.lock"
+    if lock.is_symlink():  # Some versions empty the file behind it.
+        lock.unlink()
+    with WeakFileLock(lock):
         yield
 
 

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from speakup import __version__
 from speakup.errors import ModelError
+from speakup.files import NO_SURPRISE
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -128,7 +129,7 @@ def ask(file: RemoteFile) -> Offer:
     if not commit or not etag:
         raise NoHub(f"neither commit nor ETag are given for {file.name}")
     # Both become names of files: nothing that leads out of their folder.
-    if not re.fullmatch(r"\w[\w.-]{0,99}", commit):
+    if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise BadAnswer(f"the Hub names no commit for {file.name}")
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", etag):  # none of the Hub's own
         etag = hashlib.sha1(f"{file.name} {etag}".encode()).hexdigest()
@@ -170,7 +171,7 @@ def receive(file: RemoteFile, wanted: int | None, partial: Path, tell: FileProgr
 def bytes_of(path: Path) -> int:
     """Give a file's size; one that is not there has none."""
     try:
-        return path.stat().st_size
+        return path.lstat().st_size
     except FileNotFoundError:
         return 0
 
@@ -204,7 +205,8 @@ def _receive_once(file: RemoteFile, wanted: int | None, partial: Path, tell: Fil
         if wanted is not None and total is not None and total != wanted:
             raise BadAnswer(f"has {total} bytes instead of {wanted}")
         expected = wanted if wanted is not None else total
-        with partial.open("r+b" if start else "wb") as out:
+        flags = os.O_RDWR | os.O_CREAT | NO_SURPRISE | getattr(os, "O_BINARY", 0)
+        with open(os.open(partial, flags, 0o666), "r+b") as out:
             out.seek(start)
             out.truncate()
             done = _copy(answer, out, start, expected, lambda now: tell(file.name, now, expected))
