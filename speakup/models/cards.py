@@ -178,10 +178,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         with (folder / CONFIG_FILE).open("rb") as file:
             content = file.read(MOST_CONFIG_BYTES + 1)
         if len(content) > MOST_CONFIG_BYTES:
-            raise ValueError(f"{CONFIG_FILE} has more than {MOST_CONFIG_BYTES} bytes")
+            raise ValueError(f"more than {MOST_CONFIG_BYTES} bytes")
         values = json.loads(content)
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"is no usable model folder ({error})", folder) from error
+        problem = f"is no usable model folder ({CONFIG_FILE}: {error})"
+        raise ModelError(problem, folder) from error
     if not isinstance(values, dict):
         raise ModelError(f"{CONFIG_FILE} holds no object", folder)
     missing = [key for key in _REQUIRED if key not in values]

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,11 @@ def refused(done: Done, *parts: str) -> None:
 
 
 def each(
-    hub: Hub, home: Path, files: dict[str, bytes], cases: dict[str, list[dict[str, Any]]]
+    hub: Hub,
+    home: Path,
+    files: dict[str, bytes],
+    cases: dict[str, list[dict[str, Any]]],
+    script: str = "",
 ) -> dict[str, str]:
     """Fetch from a repository for each case, with its troubles, in one process.
 
@@ -79,7 +84,8 @@ def each(
         for how in troubles:
             where, rest = how.get("where", "resolve"), {k: how[k] for k in how if k != "where"}
             hub.troubles.append(Trouble(where, repository=f"org/{case}", **rest))
-    done = fetch(hub, home, "--json", *(f"hf://org/{case}" for case in cases))
+    words = ["models", "fetch", "--json", *(f"hf://org/{case}" for case in cases)]
+    done = run(words, environment(home, hub.address), script)
     said: dict[str, str] = {}
     for case, event in zip(cases, done.events, strict=True):
         error: Any = event["error"]
@@ -343,6 +349,93 @@ def test_answers_that_make_no_sense_are_refused(
     assert "the connection to the Hub broke" in said["stuck"]
     assert len(hub.asked("GET", "/cdn/org/stuck/")) == 3
     assert {path.name for path in home.parent.iterdir()} == {"home"}
+
+
+# Answers without end or measure
+
+
+LITTLE_MEMORY = """
+import resource
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), used + (1 << 30)))
+sys.exit(speakup.cli.main())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits memory as Linux does")
+def test_no_answer_fills_disk_or_memory(hub: Hub, home: Path, files: dict[str, bytes]) -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = b"".join([packer.compress(bytes(1 << 20)) for _ in range(2_048)]) + packer.flush()
+    here = "/org/detour/resolve/main/config.json"
+    endless = {
+        "config": {"where": "config.json", "method": "GET"},
+        "card": {"where": "README.md", "method": "GET"},
+        "weights": {"where": "/cdn/"},
+        "sizeless": {"where": "config.json", "sizeless": True},
+        "refusal": {"where": "config.json", "method": "GET", "status": 403},
+        "detour": {"method": "GET", "status": 302, "headers": {"Location": here}},
+    }
+    cases: dict[str, list[dict[str, Any]]] = {
+        case: [{"where": "resolve", "endless": True} | how] for case, how in endless.items()
+    }
+    cases |= {
+        "packed": [{"where": "/cdn/", "packed": bomb}],
+        "packed-config": [{"where": "config.json", "method": "GET", "packed": bomb}],
+        "huge": [{"where": WEIGHTS, "announce": 2 << 30}],
+        "huge-config": [{"where": "config.json", "announce": 1 << 20}],
+        "unknown": [{"where": "config.json", "etag": "x", "sizeless": True}],
+    }
+    said = each(hub, home, files, cases, LITTLE_MEMORY)
+    for case in ("config", "card", "weights", "sizeless"):
+        assert "has more than" in said[case], said[case]
+    assert "refuses config.json" in said["refusal"]
+    assert "speaks not as the Hub does" in said["detour"]
+    assert "packed" in said["packed"] and "packed" in said["packed-config"]
+    for case in ("huge", "huge-config"):
+        assert "are taken" in said[case]
+    assert "neither size nor hash" in said["unknown"]
+    assert hub.asked("GET", "/cdn/org/huge/") == []
+    assert hub.sent < 100 << 20, "what the lines hold before anybody says no"
+    nothing_left(home)
+
+
+def test_no_answer_takes_for_ever(hub: Hub, home: Path, files: dict[str, bytes]) -> None:
+    """A byte now and then keeps no time limit from ending the wait."""
+    cases: dict[str, dict[str, Any]] = {
+        "asked": {"where": "config.json", "method": "HEAD", "drip": 0.3},
+        "sent": {"where": "config.json", "method": "GET", "drip": 0.3},
+        "body": {"where": "/cdn/", "drip": 0.002},
+    }
+    for case, how in cases.items():
+        hub.repositories[f"org/{case}"] = {"main": dict(files)}
+        hub.troubles.append(Trouble(repository=f"org/{case}", **how))
+    variables = environment(home, hub.address)
+    began = [start(["models", "fetch", f"hf://org/{case}"], variables) for case in cases]
+    for process in began:
+        _, err = process.communicate(timeout=90)
+        assert process.returncode == 5 and "time-out" in err, err
+        assert "HF_HUB_DOWNLOAD_TIMEOUT=" in err
+
+
+def test_a_config_cut_short_does_not_stay(hub: Hub, home: Path, files: dict[str, bytes]) -> None:
+    variables = environment(home, hub.address)
+    config = "config.json"
+    for case, etag in (("named", None), ("nameless", "its-own")):
+        name = f"org/{case}"
+        whole = files[config] + b"\n"
+        hub.repositories[name] = {"main": files | {config: whole}}
+        # What is announced comes, and the last brace does not.
+        hub.troubles = [Trouble(config, announce=-2, cut=len(whole) - 2, etag=etag)]
+        refused(run(["models", "fetch", f"hf://{name}"], variables), "config.json")
+        hub.troubles = [Trouble(config, etag=etag)]
+        done = run(["models", "fetch", f"hf://{name}"], variables)
+        assert done.code == 0, done.err
+        # Also one that another program has left.
+        (Path(done.out.strip()) / config).write_bytes(whole[:-2])
+        assert run(["models", "fetch", f"hf://{name}"], variables).code == 0
+        assert (Path(done.out.strip()) / config).read_bytes() == whole
+        (Path(done.out.strip()) / config).write_bytes(whole[:-2])
+        refused(run(["models", "fetch", f"hf://{name}", "--offline"], variables))
 
 
 # A cache that others write to

@@ -23,11 +23,11 @@ from typing import IO
 from speakup.errors import ModelError
 from speakup.files import NO_SURPRISE, Temporary
 from speakup.models.hub import client
-from speakup.models.hub.client import BadAnswer, FileProgress, Offer, RemoteFile
+from speakup.models.hub.client import HASH, BadAnswer, FileProgress, Offer, RemoteFile
 from speakup.models.hub.faults import explain, fetch_command
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HASHES = {64: "sha256", 40: "sha1"}
 
 
 def cache_folder() -> Path:
@@ -68,12 +68,11 @@ def snapshot_folder(file: RemoteFile) -> Path:
 def fault_of(path: Path, file: RemoteFile) -> str | None:
     """Say in what a file differs from what it must be, or None where it is right.
 
-    Without a pinned hash, a blob that the cache names by a SHA-256 must have that one.
+    Without a pinned hash, a blob that the cache names by its hash must have that one.
     """
     blob = path.resolve().name
-    hashed = file.sha256 or (blob if _SHA256.fullmatch(blob) else None)
     try:
-        return _fault(path, file.bytes, hashed)
+        return _fault(path, file.bytes, file.sha256 or (blob if HASH.fullmatch(blob) else None))
     except OSError as error:
         return f"cannot be read ({error.strerror})"
 
@@ -162,7 +161,13 @@ def _drop_empty(folder: Path, place: Path) -> None:
 def _fetch(file: RemoteFile, tell: FileProgress) -> Path:
     offer = client.ask(file)
     offer = replace(offer, bytes=file.bytes or offer.bytes)
-    hashed = file.sha256 or (offer.etag if _SHA256.fullmatch(offer.etag) else None)
+    hashed = file.sha256 or (offer.etag if HASH.fullmatch(offer.etag) else None)
+    if offer.bytes is None and hashed is None:
+        raise BadAnswer(f"neither size nor hash are given for {file.name}")
+    if (offer.bytes or 0) > file.most:
+        raise BadAnswer(
+            f"{file.name} has {offer.bytes} bytes, and no more than {file.most} are taken"
+        )
     place = _repository_folder(file)
     commit = file.revision if _COMMIT.fullmatch(file.revision) else offer.commit
     if commit != offer.commit and file.sha256 is None:
@@ -276,23 +281,28 @@ def _locked(place: Path, name: str) -> Iterator[None]:
         yield
 
 
-def _fault(path: Path, wanted: int | None, sha256: str | None) -> str | None:
-    status = path.stat()
-    if wanted is not None and status.st_size != wanted:
-        return f"has {status.st_size} bytes instead of {wanted}"
-    if sha256 is None:
+def _fault(path: Path, wanted: int | None, hashed: str | None) -> str | None:
+    found = path.stat()
+    if wanted is not None and found.st_size != wanted:
+        return f"has {found.st_size} bytes instead of {wanted}"
+    if hashed is None:
         return None
-    found = _hash(str(path.resolve()), status.st_size, status.st_mtime_ns)
-    if found != sha256:
-        return f"has the SHA-256 {found[:12]}… instead of {sha256[:12]}…"
+    seen = _hash(str(path.resolve()), found.st_size, found.st_mtime_ns, _HASHES[len(hashed)])
+    if seen != hashed:
+        name = "SHA-256" if len(hashed) == 64 else "hash"
+        return f"has the {name} {seen[:12]}… instead of {hashed[:12]}…"
     return None
 
 
 @functools.lru_cache(maxsize=64)
-def _hash(path: str, size: int, changed: int) -> str:
+def _hash(path: str, size: int, changed: int, kind: str) -> str:
     """Hash a file once in a process; when its size or time change, the hash is forgotten."""
+    # git hashes a file's content behind a head of its own.
+    hashed = hashlib.new(kind, b"blob %d\0" % size if kind == "sha1" else b"")
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(1 << 20):
+            hashed.update(piece)
+    return hashed.hexdigest()
 
 
 def _repository_folder(file: RemoteFile) -> Path:
