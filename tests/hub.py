@@ -6,6 +6,7 @@ another host that sends the bytes. Small files come from the Hub itself.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -21,7 +22,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 Files = dict[str, bytes]
@@ -44,7 +47,11 @@ class Trouble:
         flip: Change a byte of the body.
         hang: Wait so many seconds, then drop the connection.
         pace: Seconds between pieces of 4 kB.
+        drip: Seconds between single bytes of an answer, its head too.
         announce: Announce so many bytes more than there are, wherever sizes are told.
+        sizeless: Tell no sizes.
+        endless: Send bytes for ever after a head without a length.
+        packed: Send this with gzip as its coding.
         ignore_range: Send the whole file whatever part is asked for.
         location: Redirect to this address.
         commit: Name this commit.
@@ -63,7 +70,11 @@ class Trouble:
     flip: bool = False
     hang: float = 0.0
     pace: float = 0.0
+    drip: float = 0.0
     announce: int = 0
+    sizeless: bool = False
+    endless: bool = False
+    packed: bytes = b""
     ignore_range: bool = False
     location: str = ""
     commit: str | None = None
@@ -88,11 +99,13 @@ class Hub:
         repositories: Repository -> revision ("main", a tag ...) -> files.
         troubles: What goes wrong; the first that fits a request counts.
         requests: Every request.
+        sent: How many bytes of answers without end.
     """
 
     repositories: dict[str, dict[str, Files]] = field(default_factory=dict)
     troubles: list[Trouble] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    sent: int = 0
     address: str = ""
     stopping: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -164,6 +177,21 @@ class Hub:
             server.server_close()
 
 
+class _Dripping:
+    """Write byte by byte, slowly."""
+
+    def __init__(self, to: BufferedIOBase, seconds: float, stopping: threading.Event) -> None:
+        self._to, self._seconds, self._stopping = to, seconds, stopping
+
+    def write(self, content: bytes) -> None:
+        for byte in content:
+            if not self._stopping.wait(self._seconds):
+                self._to.write(bytes([byte]))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._to, name)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     asked: Hub
@@ -185,6 +213,10 @@ class _Handler(BaseHTTPRequestHandler):
         if trouble.hang:
             self.asked.stopping.wait(trouble.hang)
             return
+        if trouble.drip:
+            self.wfile = _Dripping(self.wfile, trouble.drip, self.asked.stopping)  # type: ignore[assignment]
+        if trouble.status and trouble.endless:
+            return self._send_for_ever(trouble.status, trouble.headers)
         if trouble.status:
             return self._send(trouble.status, b"", trouble.headers)
         file = re.fullmatch(r"(/cdn)?/([^/]+/[^/]+)/resolve/(.+?)/([^/]+.*)", path)
@@ -218,12 +250,18 @@ class _Handler(BaseHTTPRequestHandler):
             headers["ETag"] = f'"{etag if trouble.etag is None else trouble.etag}"'
         else:
             etag = hashlib.sha256(content).hexdigest() if trouble.etag is None else trouble.etag
-            headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(size)}
+            headers["X-Linked-Etag"] = f'"{etag}"'
+            if not trouble.sizeless:
+                headers["X-Linked-Size"] = str(size)
             # The same machine by another name is another host to who must not hand on tokens.
             there = self.asked.address.replace("127.0.0.1", "localhost")
             if trouble.location or not elsewhere:
                 headers["Location"] = trouble.location or f"{there}/cdn{self.path}"
                 return self._send(302, b"", headers)
+        if trouble.endless and self.command == "GET":
+            return self._send_for_ever(200, headers)
+        if trouble.packed:
+            content, headers["Content-Encoding"] = trouble.packed, "gzip"
         if trouble.flip:
             content = content[:-7] + bytes([content[-7] ^ 1]) + content[-6:]
         self._send_part(content, headers, trouble)
@@ -239,7 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         if start:
             headers["Content-Range"] = f"bytes {start}-{whole - 1}/{whole}"
-        if not trouble.extra:
+        if not trouble.extra and not trouble.sizeless:
             headers["Content-Length"] = str(whole - start)
         for header, value in headers.items():
             self.send_header(header, value)
@@ -252,6 +290,16 @@ class _Handler(BaseHTTPRequestHandler):
             if trouble.cut is not None:
                 self.wfile.flush()
                 self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _send_for_ever(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with contextlib.suppress(OSError):  # which is how we learn that nobody listens any more
+            while not self.asked.stopping.is_set():
+                self.wfile.write(bytes(1 << 16))
+                self.asked.sent += 1 << 16
 
     def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)

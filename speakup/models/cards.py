@@ -6,12 +6,13 @@ on the Hub also `README.md`, whose front matter states the licence too.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import os
 import re
+import reprlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +22,16 @@ from speakup.errors import ModelError
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
+MOST_CONFIG_BYTES = 64 << 10
+"""What a config may hold; ours have a hundredth of that."""
+UNREADABLE = "unreadable"
+"""Stands for a licence that a model states in a way that cannot be read."""
+_MOST_FRONT_MATTER_BYTES = 64 << 10
+_LARGEST_NUMBER = 200_000
+"""Of a hyperparameter: above every sample rate, below what makes a loop of building."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_NON_COMMERCIAL = re.compile(r"(?i)(?:^|[-_ ])nc(?:[-_ ]|$)|non-?_?commercial")
+_NON_COMMERCIAL = re.compile(r"(?i)(?<![a-z])nc(?![a-z])|non[-_ ]?commercial")
+_LICENCE_KEYS = ("licence", "license", "license_name")
 _REQUIRED: dict[str, type] = {
     "name": str,
     "task": str,
@@ -109,22 +118,56 @@ def read_card(folder: Path, *, source: Literal["bundled", "folder", "hub"] = "fo
 
 
 def forbids_commerce(licence: str) -> bool:
-    """Tell whether a licence's name says that it is for non-commercial use alone."""
-    return _NON_COMMERCIAL.search(licence) is not None
+    """Tell whether a licence's name says that it is for non-commercial use alone, or may say so."""
+    return licence == UNREADABLE or _NON_COMMERCIAL.search(licence) is not None
 
 
 def licence_of(folder: Path, values: dict[str, Any]) -> str:
-    """Give the licence that a folder states in its config and its card; the stricter of two."""
-    stated = [str(values.get(key, "")) for key in ("licence", "license")]
-    with contextlib.suppress(OSError, ValueError):
-        text = (folder / CARD_FILE).read_text(encoding="utf-8")
-        front = re.match(r"---\s*\n(.*?)\n---\s*\n", text, re.DOTALL)
-        for line in front[1].splitlines() if front else ():
-            key, _, value = line.partition(":")
-            if key in ("license", "license_name"):
-                stated.append(value.strip().strip("\"'"))
-    found = [licence for licence in stated if licence and licence != "other"]
-    return next(filter(_NON_COMMERCIAL.search, found), found[0] if found else "unstated")
+    """Give the licence that a folder states in its config and its card; the strictest of all."""
+    stated = [
+        *(name for key in _LICENCE_KEYS if key in values for name in _names(values[key])),
+        *_licences_of_card(folder / CARD_FILE),
+    ]
+    found = [licence for licence in stated if licence not in ("", "other")]
+    return next(filter(forbids_commerce, found), found[0] if found else "unstated")
+
+
+def _names(value: object) -> list[str]:
+    """Give the licences that one or a list of them names."""
+    values = value if isinstance(value, list) else [value]
+    return [value.strip() if isinstance(value, str) else UNREADABLE for value in values]
+
+
+def _licences_of_card(path: Path) -> Iterator[str]:
+    """Give what the front matter of a card, which is YAML between two lines of ---, says.
+
+    It is composed, not built: nothing in it multiplies, and a key given twice counts twice.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_MOST_FRONT_MATTER_BYTES)
+    except OSError:
+        return
+    import yaml
+
+    lines = head.decode("utf-8-sig", "replace").lstrip().splitlines()
+    if not lines or lines[0].rstrip() != "---":
+        return
+    ends = (number for number, line in enumerate(lines) if number and line.rstrip() == "---")
+    try:
+        text = "\n".join(lines[1 : next(ends)])
+        root = yaml.compose(text, Loader=yaml.BaseLoader)
+    except (StopIteration, yaml.YAMLError, RecursionError):
+        yield UNREADABLE
+        return
+    for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
+        word = str(key.value).strip().lower()
+        if word in _LICENCE_KEYS:
+            nodes = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            for node in nodes:
+                yield node.value.strip() if isinstance(node, yaml.ScalarNode) else UNREADABLE
+        elif word == "<<":  # Other mappings' keys, which may be any.
+            yield UNREADABLE
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -134,9 +177,14 @@ def read_config(folder: Path) -> dict[str, Any]:
         ModelError: it is missing or malformed.
     """
     try:
-        values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"is no usable model folder ({error})", folder) from error
+        with (folder / CONFIG_FILE).open("rb") as file:
+            content = file.read(MOST_CONFIG_BYTES + 1)
+        if len(content) > MOST_CONFIG_BYTES:
+            raise ValueError(f"more than {MOST_CONFIG_BYTES} bytes")
+        values = json.loads(content)
+    except (OSError, ValueError, RecursionError) as error:
+        problem = f"is no usable model folder ({CONFIG_FILE}: {error})"
+        raise ModelError(problem, folder) from error
     if not isinstance(values, dict):
         raise ModelError(f"{CONFIG_FILE} holds no object", folder)
     missing = [key for key in _REQUIRED if key not in values]
@@ -144,8 +192,22 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{CONFIG_FILE} lacks {', '.join(missing)}", folder)
     for key, kind in _REQUIRED.items():
         if not isinstance(values[key], kind):
-            raise ModelError(f"{CONFIG_FILE} has the {key} {values[key]!r}", folder)
+            raise ModelError(f"{CONFIG_FILE} has the {key} {reprlib.repr(values[key])}", folder)
+    for number in [values["sample_rate"], *_numbers(values["hyperparameters"])]:
+        if not abs(number) <= _LARGEST_NUMBER:
+            raise ModelError(f"{CONFIG_FILE} has the number {reprlib.repr(number)}", folder)
     return values
+
+
+def _numbers(value: object) -> Iterator[float]:
+    """Give all numbers in what was read from JSON, however deep it is."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, (int, float)):
+            yield each
+        elif isinstance(each, (list, dict)):
+            left += each.values() if isinstance(each, dict) else each
 
 
 def missing_file(folder: Path) -> str:

@@ -10,10 +10,10 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from speakup.config import Config
 from speakup.errors import MissingFile, ModelError
@@ -21,6 +21,7 @@ from speakup.models import deepfilter, published
 from speakup.models.cards import (
     CARD_FILE,
     CONFIG_FILE,
+    MOST_CONFIG_BYTES,
     WEIGHTS_FILE,
     ModelCard,
     forbids_commerce,
@@ -30,14 +31,17 @@ from speakup.models.cards import (
     read_config,
 )
 from speakup.models.hub import cache
-from speakup.models.hub.client import FileProgress, RemoteFile
+from speakup.models.hub.client import MOST_BYTES, FileProgress, RemoteFile
 from speakup.models.hub.faults import fetch_command, quoted
 from speakup.models.published import Published
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
+_HUB = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>.+))?", re.DOTALL)
+_REVISION_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]*")
+_LONGEST_REVISION = 200
+_MOST_BYTES = {CONFIG_FILE: MOST_CONFIG_BYTES, CARD_FILE: 4 << 20}
 
 
 @dataclass(frozen=True)
@@ -133,16 +137,32 @@ def fetch_model(
         else:
             get(_published_file(model))
         return _published_card(model)
-    folder = get(_hub_file(name, CONFIG_FILE)).parent
+    folder, values = _get_config(_hub_file(name, CONFIG_FILE), get, name, words, offline)
     # Everything else comes from the commit of the first file, also if the branch moves on.
     weights = _hub_file(name, WEIGHTS_FILE, folder.name)
     if cache.find_file(weights) is None:
         # Where the Hub states licences. A repository may do without.
         with contextlib.suppress(MissingFile):
             get(_hub_file(name, CARD_FILE, folder.name))
-    _check_licence(licence_of(folder, read_config(folder)), name, words, accept_license)
+    _check_licence(licence_of(folder, values), name, words, accept_license)
     get(weights)
     return _hub_card(name, folder)
+
+
+def _get_config(
+    file: RemoteFile, get: Callable[[RemoteFile], Path], name: str, words: str, offline: bool
+) -> tuple[Path, dict[str, Any]]:
+    """Give a repository's folder and config; one that cannot be read does not stay in the cache."""
+    for last in (False, True):
+        folder = get(file).parent
+        try:
+            return folder, read_config(folder)
+        except ModelError as error:
+            if not offline:
+                cache.remove_file(file)
+            if last or offline:
+                raise ModelError(error.problem, name, fetch_command(words)) from error
+    raise AssertionError
 
 
 def load_model(
@@ -406,10 +426,36 @@ def _hub_card(address: str, folder: Path) -> ModelCard:
 
 
 def _hub_file(address: str, name: str, commit: str | None = None) -> RemoteFile:
-    match = _HUB.match(address)
-    if match is None or ".." in address or "--" in match["repo"]:
+    match = _HUB.fullmatch(address)
+    if match is None or not _is_repository(match["repo"]) or not _is_revision(match["revision"]):
         raise ModelError("is no Hub address", address, "Write hf://org/repo or hf://org/repo@rev")
-    return RemoteFile(match["repo"], commit or match["revision"] or "main", name)
+    revision = commit or match["revision"] or "main"
+    return RemoteFile(match["repo"], revision, name, most=_MOST_BYTES.get(name, MOST_BYTES))
+
+
+def _is_repository(name: str) -> bool:
+    """Tell whether the Hub may have a repository of that name, as its own library says."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return name.isascii()
+
+
+def _is_revision(name: str | None) -> bool:
+    """Tell whether a branch, tag or commit may have that name; it becomes one of a file.
+
+    Reference: git-check-ref-format(1), less the letters that a shell or a file system minds.
+    """
+    if name is None:
+        return True
+    return len(name) <= _LONGEST_REVISION and all(
+        _REVISION_PART.fullmatch(part) and ".." not in part and not part.endswith((".", ".lock"))
+        for part in name.split("/")
+    )
 
 
 def _check_licence(licence: str, name: str, words: str, accepted: bool) -> None:

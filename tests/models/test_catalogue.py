@@ -13,7 +13,7 @@ from nets import SMALL_MIXER, save_model, small_extender, small_mixer
 from speakup.errors import ModelError
 from speakup.models import catalogue
 from speakup.models.cards import read_card
-from speakup.models.catalogue import bundled_models, load_model, resolve
+from speakup.models.catalogue import bundled_models, find_card, load_model, resolve
 
 
 @pytest.fixture
@@ -189,7 +189,58 @@ def test_weights_that_do_not_fit_key_by_key_are_said_so(model: Path, how: str) -
 
 
 @pytest.mark.parametrize(
-    "address", ["hf://", "hf://org", "hf://org/a/b", "hf://org/repo@", "hf://o rg/repo"]
+    "address",
+    [
+        *("hf://", "hf://org", "hf://org/a/b", "hf://org/repo@", "hf://o rg/repo", "hf:///repo"),
+        *("hf://../repo", "hf://org/..", "hf://org/.repo", "hf://org/a--b", "hf://org/repo.git"),
+        *("hf://org/repo\n", f"hf://org/{'x' * 100}", "hf://örg/repo", "hf://org/repo@main\n"),
+    ],
 )
 def test_what_is_no_address_on_the_hub_is_said_so(address: str) -> None:
-    assert "is no Hub address" in refused(address)
+    with pytest.raises(ModelError, match="is no Hub address"):
+        load_model(address)
+
+
+@pytest.mark.parametrize(
+    "revision",
+    [
+        *(
+            "/absolute/path",
+            "//a",
+            "../up",
+            "a/../../b",
+            "a//b",
+            "a/",
+            "/",
+            ".",
+            "..",
+            ".a",
+            "a/.b",
+        ),
+        *(
+            "a.lock",
+            "a.lock/b",
+            "a b",
+            "a~1",
+            "a^",
+            "a:b",
+            "C:\\a",
+            "a\\b",
+            "a?",
+            "a*",
+            "a[0]",
+            "a@{1}",
+        ),
+        *("a@b", "@", "-a", "a\x00b", "a\x7f", "a\n", "a..b", "a.", "%2e%2e/a", "a" * 300),
+    ],
+)
+def test_a_revision_that_git_or_a_disk_would_mind_is_refused(revision: str) -> None:
+    with pytest.raises(ModelError, match="is no Hub address"):
+        find_card(f"hf://org/repo@{revision}")
+
+
+@pytest.mark.parametrize(
+    "revision", ["main", "v1.0", "refs/pr/12", "a-b_c", "feature/x+y", "0" * 40, "_"]
+)
+def test_a_revision_that_the_hub_may_have_is_taken(revision: str) -> None:
+    assert find_card(f"hf://org/no-such-repository@{revision}") is None

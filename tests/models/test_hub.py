@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,11 @@ def refused(done: Done, *parts: str) -> None:
 
 
 def each(
-    hub: Hub, home: Path, files: dict[str, bytes], cases: dict[str, list[dict[str, Any]]]
+    hub: Hub,
+    home: Path,
+    files: dict[str, bytes],
+    cases: dict[str, list[dict[str, Any]]],
+    script: str = "",
 ) -> dict[str, str]:
     """Fetch from a repository for each case, with its troubles, in one process.
 
@@ -79,7 +84,8 @@ def each(
         for how in troubles:
             where, rest = how.get("where", "resolve"), {k: how[k] for k in how if k != "where"}
             hub.troubles.append(Trouble(where, repository=f"org/{case}", **rest))
-    done = fetch(hub, home, "--json", *(f"hf://org/{case}" for case in cases))
+    words = ["models", "fetch", "--json", *(f"hf://org/{case}" for case in cases)]
+    done = run(words, environment(home, hub.address), script)
     said: dict[str, str] = {}
     for case, event in zip(cases, done.events, strict=True):
         error: Any = event["error"]
@@ -343,6 +349,169 @@ def test_answers_that_make_no_sense_are_refused(
     assert "the connection to the Hub broke" in said["stuck"]
     assert len(hub.asked("GET", "/cdn/org/stuck/")) == 3
     assert {path.name for path in home.parent.iterdir()} == {"home"}
+
+
+# Answers without end or measure
+
+
+LITTLE_MEMORY = """
+import resource
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), used + (1 << 30)))
+sys.exit(speakup.cli.main())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits memory as Linux does")
+def test_no_answer_fills_disk_or_memory(hub: Hub, home: Path, files: dict[str, bytes]) -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = b"".join([packer.compress(bytes(1 << 20)) for _ in range(2_048)]) + packer.flush()
+    here = "/org/detour/resolve/main/config.json"
+    endless = {
+        "config": {"where": "config.json", "method": "GET"},
+        "card": {"where": "README.md", "method": "GET"},
+        "weights": {"where": "/cdn/"},
+        "sizeless": {"where": "config.json", "sizeless": True},
+        "refusal": {"where": "config.json", "method": "GET", "status": 403},
+        "detour": {"method": "GET", "status": 302, "headers": {"Location": here}},
+    }
+    cases: dict[str, list[dict[str, Any]]] = {
+        case: [{"where": "resolve", "endless": True} | how] for case, how in endless.items()
+    }
+    cases |= {
+        "packed": [{"where": "/cdn/", "packed": bomb}],
+        "packed-config": [{"where": "config.json", "method": "GET", "packed": bomb}],
+        "huge": [{"where": WEIGHTS, "announce": 2 << 30}],
+        "huge-config": [{"where": "config.json", "announce": 1 << 20}],
+        "unknown": [{"where": "config.json", "etag": "x", "sizeless": True}],
+    }
+    said = each(hub, home, files, cases, LITTLE_MEMORY)
+    for case in ("config", "card", "weights", "sizeless"):
+        assert "has more than" in said[case], said[case]
+    assert "refuses config.json" in said["refusal"]
+    assert "speaks not as the Hub does" in said["detour"]
+    assert "packed" in said["packed"] and "packed" in said["packed-config"]
+    for case in ("huge", "huge-config"):
+        assert "are taken" in said[case]
+    assert "neither size nor hash" in said["unknown"]
+    assert hub.asked("GET", "/cdn/org/huge/") == []
+    assert hub.sent < 100 << 20, "what the lines hold before anybody says no"
+    nothing_left(home)
+
+
+def test_no_answer_takes_for_ever(hub: Hub, home: Path, files: dict[str, bytes]) -> None:
+    """A byte now and then keeps no time limit from ending the wait."""
+    cases: dict[str, dict[str, Any]] = {
+        "asked": {"where": "config.json", "method": "HEAD", "drip": 0.3},
+        "sent": {"where": "config.json", "method": "GET", "drip": 0.3},
+        "body": {"where": "/cdn/", "drip": 0.002},
+    }
+    for case, how in cases.items():
+        hub.repositories[f"org/{case}"] = {"main": dict(files)}
+        hub.troubles.append(Trouble(repository=f"org/{case}", **how))
+    variables = environment(home, hub.address)
+    began = [start(["models", "fetch", f"hf://org/{case}"], variables) for case in cases]
+    for process in began:
+        _, err = process.communicate(timeout=90)
+        assert process.returncode == 5 and "time-out" in err, err
+        assert "HF_HUB_DOWNLOAD_TIMEOUT=" in err
+
+
+def test_a_config_cut_short_does_not_stay(hub: Hub, home: Path, files: dict[str, bytes]) -> None:
+    variables = environment(home, hub.address)
+    config = "config.json"
+    for case, etag in (("named", None), ("nameless", "its-own")):
+        name = f"org/{case}"
+        whole = files[config] + b"\n"
+        hub.repositories[name] = {"main": files | {config: whole}}
+        # What is announced comes, and the last brace does not.
+        hub.troubles = [Trouble(config, announce=-2, cut=len(whole) - 2, etag=etag)]
+        refused(run(["models", "fetch", f"hf://{name}"], variables), "config.json")
+        hub.troubles = [Trouble(config, etag=etag)]
+        done = run(["models", "fetch", f"hf://{name}"], variables)
+        assert done.code == 0, done.err
+        # Also one that another program has left.
+        (Path(done.out.strip()) / config).write_bytes(whole[:-2])
+        assert run(["models", "fetch", f"hf://{name}"], variables).code == 0
+        assert (Path(done.out.strip()) / config).read_bytes() == whole
+        (Path(done.out.strip()) / config).write_bytes(whole[:-2])
+        refused(run(["models", "fetch", f"hf://{name}", "--offline"], variables))
+
+
+# A cache that others write to
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    path = tmp_path / "mine" / "file"
+    path.parent.mkdir()
+    path.write_bytes(b"precious")
+    return path
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_no_file_behind_a_link_in_the_cache_is_touched(
+    hub: Hub, home: Path, files: dict[str, bytes], mine: Path, link: Callable[[Path, Path], None]
+) -> None:
+    cache, repository = home / "hub", "models--org--small"
+    blob = hashlib.sha256(files[WEIGHTS]).hexdigest()
+    places = [f"{repository}/blobs/{blob}.incomplete", f"{repository}/refs/main"]
+    if link is os.symlink:
+        places.append(f".locks/{repository}/{blob}.lock")
+    for place in places:
+        (cache / place).parent.mkdir(parents=True, exist_ok=True)
+        link(mine, cache / place)
+    assert fetch(hub, home).code == 0
+    assert mine.read_bytes() == b"precious"
+    assert (snapshot(hub, home) / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert (cache / repository / "refs" / "main").read_text() == hub.commit("org/small")
+
+
+def test_no_folder_behind_a_link_in_the_cache_is_written_to(
+    hub: Hub, home: Path, files: dict[str, bytes], mine: Path
+) -> None:
+    variables = environment(home, hub.address)
+    for number, place in enumerate(("blobs", "snapshots", "snapshots/COMMIT", "refs")):
+        name = f"org/small{number}"
+        hub.repositories[name] = {"main": dict(files)}
+        link = home / "hub" / f"models--org--small{number}" / place
+        link = link.with_name(link.name.replace("COMMIT", hub.commit(name)))
+        link.parent.mkdir(parents=True)
+        link.symlink_to(mine.parent, target_is_directory=True)
+        refused(run(["models", "fetch", f"hf://{name}"], variables), "a link leads elsewhere")
+    assert [path.read_bytes() for path in mine.parent.iterdir()] == [b"precious"]
+
+
+def test_nothing_outside_the_cache_is_removed(
+    hub: Hub, home: Path, files: dict[str, bytes], mine: Path
+) -> None:
+    assert fetch(hub, home).code == 0
+    card = snapshot(hub, home) / "README.md"
+    card.unlink()
+    card.symlink_to(mine)
+    assert run(["models", "remove", MODEL], environment(home, hub.address)).code == 0
+    assert mine.read_bytes() == b"precious"
+    assert list((home / "hub").glob("models--*")) == []
+
+
+@pytest.mark.parametrize("note", ["../../../../mine", "/mine", "", "main", "0" * 41])
+def test_a_branch_stands_for_commits_alone(
+    hub: Hub, home: Path, files: dict[str, bytes], mine: Path, note: str
+) -> None:
+    for name, content in files.items():
+        (mine.parent / name).write_bytes(content)
+    branch = home / "hub" / "models--org--small" / "refs" / "main"
+    branch.parent.mkdir(parents=True)
+    branch.write_text(note.replace("mine", str(mine.parent).lstrip("/")))
+    refused(fetch(hub, home, "--offline"), "is not in the cache")
+    assert fetch(hub, home).out == f"{snapshot(hub, home)}\n"
+
+
+def test_a_revision_never_leads_out_of_the_cache(hub: Hub, home: Path, mine: Path) -> None:
+    done = fetch(hub, home, f"{MODEL}@{mine}")
+    assert done.code == 5 and "is no Hub address" in done.err
+    assert mine.read_bytes() == b"precious"
+    assert hub.requests == []
 
 
 # What is refused

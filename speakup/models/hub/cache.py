@@ -12,18 +12,22 @@ import functools
 import hashlib
 import os
 import re
+import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from speakup.errors import ModelError
+from speakup.files import NO_SURPRISE, Temporary
 from speakup.models.hub import client
-from speakup.models.hub.client import BadAnswer, FileProgress, Offer, RemoteFile
+from speakup.models.hub.client import HASH, BadAnswer, FileProgress, Offer, RemoteFile
 from speakup.models.hub.faults import explain, fetch_command
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HASHES = {64: "sha256", 40: "sha1"}
 
 
 def cache_folder() -> Path:
@@ -36,11 +40,24 @@ def find_file(file: RemoteFile) -> Path | None:
     place, commit = _repository_folder(file), file.revision
     with contextlib.suppress(OSError, ValueError):
         if not _COMMIT.fullmatch(commit):
-            commit = (place / "refs" / commit).read_text(encoding="utf-8").strip()
+            commit = _read_branch(place / "refs" / commit)
         path = place / "snapshots" / commit / file.name
         if path.is_file():
             return path
     return None
+
+
+def _read_branch(path: Path) -> str:
+    """Read the commit that a branch stands for.
+
+    Raises:
+        OSError, ValueError: nothing of the kind is there.
+    """
+    with open(os.open(path, os.O_RDONLY | NO_SURPRISE), encoding="ascii") as file:
+        commit = file.read(100).strip()
+    if not _COMMIT.fullmatch(commit):
+        raise ValueError(commit)
+    return commit
 
 
 def snapshot_folder(file: RemoteFile) -> Path:
@@ -51,12 +68,11 @@ def snapshot_folder(file: RemoteFile) -> Path:
 def fault_of(path: Path, file: RemoteFile) -> str | None:
     """Say in what a file differs from what it must be, or None where it is right.
 
-    Without a pinned hash, a blob that the cache names by a SHA-256 must have that one.
+    Without a pinned hash, a blob that the cache names by its hash must have that one.
     """
     blob = path.resolve().name
-    hashed = file.sha256 or (blob if _SHA256.fullmatch(blob) else None)
     try:
-        return _fault(path, file.bytes, hashed)
+        return _fault(path, file.bytes, file.sha256 or (blob if HASH.fullmatch(blob) else None))
     except OSError as error:
         return f"cannot be read ({error.strerror})"
 
@@ -123,7 +139,7 @@ def remove_file(file: RemoteFile) -> int:
         others = {entry.resolve() for entry in (place / "snapshots").rglob("*") if entry.is_file()}
         if blob in others:
             freed = 0
-        elif blob.exists():
+        elif blob.exists() and blob.parent == place.resolve() / "blobs":  # not what a link names
             blob.unlink()
         _drop_empty(path.parent, place)
     except OSError as error:
@@ -145,24 +161,45 @@ def _drop_empty(folder: Path, place: Path) -> None:
 def _fetch(file: RemoteFile, tell: FileProgress) -> Path:
     offer = client.ask(file)
     offer = replace(offer, bytes=file.bytes or offer.bytes)
-    hashed = file.sha256 or (offer.etag if _SHA256.fullmatch(offer.etag) else None)
+    hashed = file.sha256 or (offer.etag if HASH.fullmatch(offer.etag) else None)
+    if offer.bytes is None and hashed is None:
+        raise BadAnswer(f"neither size nor hash are given for {file.name}")
+    if (offer.bytes or 0) > file.most:
+        raise BadAnswer(
+            f"{file.name} has {offer.bytes} bytes, and no more than {file.most} are taken"
+        )
     place = _repository_folder(file)
     commit = file.revision if _COMMIT.fullmatch(file.revision) else offer.commit
     if commit != offer.commit and file.sha256 is None:
         raise BadAnswer(f"the Hub answers for the commit {commit} with {offer.commit}")
     # Two servers may give one content two ETags; its hash is the same on both.
-    blob = place / "blobs" / (hashed or offer.etag)
-    path = place / "snapshots" / commit / file.name
-    for folder in (blob.parent, path.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+    blob = _folder(place, "blobs") / (hashed or offer.etag)
+    *above, name = file.name.split("/")
+    path = _folder(place, "snapshots", commit, *above) / name
     with _locked(place, blob.name):
         # Also where a server gives several files one ETag.
         if not blob.is_file() or _fault(blob, offer.bytes, hashed) is not None:
             _bring(file, offer, blob, hashed, tell)
         _show(blob, path)
     if commit != file.revision:
-        _note_branch(place / "refs" / file.revision, commit)
+        *above, name = file.revision.split("/")
+        _note_branch(_folder(place, "refs", *above) / name, commit)
     return path
+
+
+def _folder(place: Path, *names: str) -> Path:
+    """Make a folder in that of a repository, from where no link leads elsewhere.
+
+    Others may write to a cache that is shared; where we write is ours to say.
+
+    Raises:
+        OSError: it cannot be made, or a link is in the way.
+    """
+    folder = place.resolve().joinpath(*names)
+    if folder.resolve() != folder:
+        raise OSError(errno.ELOOP, "a link leads elsewhere", str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _bring(
@@ -171,6 +208,8 @@ def _bring(
     """Download the content of a blob, check it, and give it its name; if bad, once more."""
     partial = blob.with_name(f"{blob.name}.incomplete")
     fault: str | None = None
+    if not _is_ours(partial):
+        partial.unlink(missing_ok=True)
     for _ in range(2):
         missing = (offer.bytes or 0) - client.bytes_of(partial)
         if missing > shutil.disk_usage(partial.parent).free:
@@ -187,25 +226,47 @@ def _bring(
     raise BadAnswer(f"{file.name}, fetched twice, {fault}")
 
 
+def _is_ours(path: Path) -> bool:
+    """Tell whether there is a file of our own: no link, no other name for a file elsewhere."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    owner = os.geteuid() if hasattr(os, "geteuid") else found.st_uid
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == owner
+
+
 def _show(blob: Path, path: Path) -> None:
     """Put a blob's name into a snapshot: a link, or the file itself where there are no links."""
     target = os.path.relpath(blob, path.parent)
     with contextlib.suppress(OSError):
         if os.readlink(path) == target:
             return
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         new.symlink_to(target)
     except OSError:
-        shutil.copyfile(blob, new)
-    new.replace(path)
+        with _appearing(path) as out, blob.open("rb") as content:
+            shutil.copyfileobj(content, out)
+    else:
+        new.replace(path)
 
 
 def _note_branch(path: Path, commit: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(commit, encoding="utf-8")
-    new.replace(path)
+    with _appearing(path) as out:
+        out.write(commit.encode())
+
+
+@contextlib.contextmanager
+def _appearing(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file to write, which has its name at the end of the block, whole."""
+    new = Temporary(path)
+    try:
+        with open(new.open(), "wb") as out:
+            yield out
+        new.move(path)
+    finally:
+        new.remove()
 
 
 @contextlib.contextmanager
@@ -213,29 +274,35 @@ def _locked(place: Path, name: str) -> Iterator[None]:
     """Keep other processes, also those with the Hub's own library, from fetching the same."""
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
-    folder = place.parent / ".locks" / place.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(folder / f"{name}.lock"):
+    lock = _folder(place.parent, ".locks", place.name) / f"{name}.lock"
+    if lock.is_symlink():  # Some versions empty the file behind it.
+        lock.unlink()
+    with WeakFileLock(lock):
         yield
 
 
-def _fault(path: Path, wanted: int | None, sha256: str | None) -> str | None:
-    status = path.stat()
-    if wanted is not None and status.st_size != wanted:
-        return f"has {status.st_size} bytes instead of {wanted}"
-    if sha256 is None:
+def _fault(path: Path, wanted: int | None, hashed: str | None) -> str | None:
+    found = path.stat()
+    if wanted is not None and found.st_size != wanted:
+        return f"has {found.st_size} bytes instead of {wanted}"
+    if hashed is None:
         return None
-    found = _hash(str(path.resolve()), status.st_size, status.st_mtime_ns)
-    if found != sha256:
-        return f"has the SHA-256 {found[:12]}… instead of {sha256[:12]}…"
+    seen = _hash(str(path.resolve()), found.st_size, found.st_mtime_ns, _HASHES[len(hashed)])
+    if seen != hashed:
+        name = "SHA-256" if len(hashed) == 64 else "hash"
+        return f"has the {name} {seen[:12]}… instead of {hashed[:12]}…"
     return None
 
 
 @functools.lru_cache(maxsize=64)
-def _hash(path: str, size: int, changed: int) -> str:
+def _hash(path: str, size: int, changed: int, kind: str) -> str:
     """Hash a file once in a process; when its size or time change, the hash is forgotten."""
+    # git hashes a file's content behind a head of its own.
+    hashed = hashlib.new(kind, b"blob %d\0" % size if kind == "sha1" else b"")
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(1 << 20):
+            hashed.update(piece)
+    return hashed.hexdigest()
 
 
 def _repository_folder(file: RemoteFile) -> Path:

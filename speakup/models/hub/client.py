@@ -1,23 +1,29 @@
-"""Requests to the Hub: what a file is, and its bytes, going on after cuts, in a bounded time.
+"""Requests to the Hub: what a file is, and its bytes, going on after cuts, within bounds.
 
 The session, its headers and its reading of errors are those of the Hub's own library, and with
-them HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and proxies. The library's own download starts afresh in
-every process, tries for minutes, and for ever with a server that cuts and cannot resume.
+them HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and proxies. Its `hf_hub_download` is not used: it
+compares sizes when everything is on the disk, unpacks what was packed unasked, waits for ever for a
+server that sends a byte now and then, or that cuts and cannot resume, and starts afresh in each
+process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import queue
 import re
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from speakup import __version__
 from speakup.errors import ModelError
+from speakup.files import NO_SURPRISE
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -29,6 +35,14 @@ _TRIES = 3
 _WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 10.0
 _MOST_REQUESTS = 200
+_MOST_REDIRECTS = 5
+_PATIENCE = 3
+"""How many of the HTTP library's time limits one wait may take: name, connection, first byte."""
+_LEAST_BYTES_PER_SECOND = 1_000
+MOST_BYTES = 1 << 30
+"""Of any file that is not pinned; the largest of those that are has a ninth of that."""
+HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+"""Of a file's content, by which the Hub names it: git's of a small file, SHA-256 of a large one."""
 _PASSING_STATUS = (408, 429, 500, 502, 503, 504)
 _PASSING = ("TimeoutException", "NetworkError", "RemoteProtocolError", "Cut")
 
@@ -45,6 +59,10 @@ class Cut(Exception):
     """The Hub sent less of a file than it had announced; it may be asked for the rest."""
 
 
+class Slow(Cut):
+    """The Hub sends next to nothing, though it does send."""
+
+
 @dataclass(frozen=True)
 class RemoteFile:
     """A file of a repository on the Hub.
@@ -55,6 +73,7 @@ class RemoteFile:
         name: Its path in the repository.
         bytes: The size it must have, or None.
         sha256: The hash it must have, or None; then the Hub's own, where it gives one, counts.
+        most: What it may have, whatever the Hub says.
     """
 
     repository: str
@@ -62,6 +81,7 @@ class RemoteFile:
     name: str
     bytes: int | None = None
     sha256: str | None = None
+    most: int = MOST_BYTES
 
     @property
     def origin(self) -> str:
@@ -115,24 +135,28 @@ def in_megabytes(number: int | None) -> str:
 
 def ask(file: RemoteFile) -> Offer:
     """Ask what a file is, a few times if need be; whatever is wrong is raised as it comes."""
-    hub, timeout = library(), library().constants.HF_HUB_ETAG_TIMEOUT
+    timeout = library().constants.HF_HUB_ETAG_TIMEOUT
     for tries in range(1, _TRIES + 1):
         try:
-            found = hub.get_hf_file_metadata(_url(file), timeout=timeout, headers=_headers())
+            with _answered("HEAD", file, {}, timeout) as (answer, _):
+                told = answer.headers
             break
         except Exception as error:
             if tries == _TRIES or not _is_passing(error):
                 raise
             _wait(error, tries)
-    commit, etag = found.commit_hash or "", found.etag or ""
+    commit = told.get("X-Repo-Commit", "")
+    etag = (told.get("X-Linked-Etag") or told.get("ETag", "")).removeprefix("W/").strip('"')
+    size = told.get("X-Linked-Size") or ("" if "Location" in told else told.get("Content-Length"))
     if not commit or not etag:
         raise NoHub(f"neither commit nor ETag are given for {file.name}")
     # Both become names of files: nothing that leads out of their folder.
-    if not re.fullmatch(r"\w[\w.-]{0,99}", commit):
+    if not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise BadAnswer(f"the Hub names no commit for {file.name}")
-    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", etag):  # none of the Hub's own
-        etag = hashlib.sha1(f"{file.name} {etag}".encode()).hexdigest()
-    return Offer(commit, etag, found.size)
+    if not HASH.fullmatch(etag):  # none of the Hub's own
+        etag = "etag-" + hashlib.sha256(f"{file.name} {etag}".encode()).hexdigest()
+    number = int(size) if size and re.fullmatch(r"[0-9]{1,15}", size) else None
+    return Offer(commit, etag, number)
 
 
 def receive(file: RemoteFile, wanted: int | None, partial: Path, tell: FileProgress) -> None:
@@ -140,16 +164,16 @@ def receive(file: RemoteFile, wanted: int | None, partial: Path, tell: FileProgr
 
     Args:
         file: Which.
-        wanted: Its size, or None.
+        wanted: Its size, or None; then no more than the file may have.
         partial: Where to put it; what is there already is not asked for again.
         tell: Told how far it is.
 
     Raises:
-        BadAnswer: what comes is of another size.
+        BadAnswer: what comes is of another size, or packed.
         Exception: of the Hub's library, of its HTTP library, or of the disk.
     """
     furthest, tries = bytes_of(partial), 0
-    if wanted is not None and furthest > wanted:
+    if furthest > (file.most if wanted is None else wanted):
         partial.unlink()
         furthest = 0
     for _ in range(_MOST_REQUESTS):
@@ -159,7 +183,7 @@ def receive(file: RemoteFile, wanted: int | None, partial: Path, tell: FileProgr
             if not _is_passing(error):
                 raise
             now = bytes_of(partial)
-            tries = 1 if now > furthest else tries + 1
+            tries = 1 if now > furthest and not isinstance(error, Slow) else tries + 1
             furthest = max(furthest, now)
             if tries >= _TRIES:
                 raise
@@ -170,33 +194,24 @@ def receive(file: RemoteFile, wanted: int | None, partial: Path, tell: FileProgr
 def bytes_of(path: Path) -> int:
     """Give a file's size; one that is not there has none."""
     try:
-        return path.stat().st_size
+        return path.lstat().st_size
     except FileNotFoundError:
         return 0
 
 
 def _receive_once(file: RemoteFile, wanted: int | None, partial: Path, tell: FileProgress) -> None:
     """Receive what is missing of a file in one request."""
-    library()
-    from huggingface_hub import constants
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        get_session,
-        hf_raise_for_status,
-    )
-
     have = bytes_of(partial)
     if wanted is not None and have == wanted:
         return
-    headers = _headers() | {"Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-    # The session follows redirects, and takes the token to no other host.
-    with get_session().stream("GET", _url(file), headers=headers, timeout=timeout) as answer:
+    part = {"Range": f"bytes={have}-"} if have else {}
+    timeout = library().constants.HF_HUB_DOWNLOAD_TIMEOUT
+    with _answered("GET", file, part, timeout) as (answer, pieces):
         if have and answer.status_code == 416:
             partial.unlink()
             raise Cut("the Hub has no such part of the file")
-        hf_raise_for_status(answer)
+        if answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise BadAnswer("comes packed, unasked")
         start, total = _extent(answer)
         if start not in (0, have):
             partial.unlink()
@@ -204,27 +219,135 @@ def _receive_once(file: RemoteFile, wanted: int | None, partial: Path, tell: Fil
         if wanted is not None and total is not None and total != wanted:
             raise BadAnswer(f"has {total} bytes instead of {wanted}")
         expected = wanted if wanted is not None else total
-        with partial.open("r+b" if start else "wb") as out:
+        most = min(file.most, expected or file.most)
+        flags = os.O_RDWR | os.O_CREAT | NO_SURPRISE | getattr(os, "O_BINARY", 0)
+        with open(os.open(partial, flags, 0o666), "r+b") as out:
             out.seek(start)
             out.truncate()
-            done = _copy(answer, out, start, expected, lambda now: tell(file.name, now, expected))
+            tell(file.name, start, expected)
+            done = start
+            for piece in _kept_up(pieces, timeout):
+                done += len(piece)
+                if done > most:
+                    raise BadAnswer(f"has more than {most} bytes")
+                out.write(piece)
+                tell(file.name, done, expected)
     if expected is not None and done < expected:
         raise Cut(f"the Hub sent {done} of {expected} bytes")
 
 
-def _copy(
-    answer: Any, out: IO[bytes], start: int, expected: int | None, tell: Callable[[int], None]
-) -> int:
-    done = start
-    tell(done)
-    # Pieces as they come: what waits to fill a larger one would be lost in a cut.
-    for chunk in answer.iter_bytes():
-        done += len(chunk)
-        if expected is not None and done > expected:
-            raise BadAnswer(f"has more than {expected} bytes")
-        out.write(chunk)
-        tell(done)
-    return done
+def _kept_up(pieces: Iterator[bytes], timeout: float) -> Iterator[bytes]:
+    """Yield pieces as they come, as long as they keep up a pace.
+
+    Pieces as they come: what waits to fill a larger one would be lost in a cut.
+
+    Raises:
+        Slow: they do not.
+    """
+    came, began = 0, time.monotonic()
+    for piece in pieces:
+        yield piece
+        came, passed = came + len(piece), time.monotonic() - began
+        if passed > timeout:
+            if came < passed * _LEAST_BYTES_PER_SECOND:
+                raise Slow(f"{came} bytes in {passed:.0f} s")
+            came, began = 0, time.monotonic()
+
+
+@contextlib.contextmanager
+def _answered(
+    method: str, file: RemoteFile, more: Mapping[str, str], timeout: float
+) -> Iterator[tuple[Any, Iterator[bytes]]]:
+    """Give an answer and the pieces of its body, as they come over the line.
+
+    Raises:
+        Exception: it is a refusal, as the Hub's library says it, or does not come.
+    """
+    from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
+
+    headers = {**_headers(), "Accept-Encoding": "identity", **more}
+    with contextlib.closing(_drawn(_exchange(method, _url(file), headers, timeout), timeout)) as it:
+        answer = next(it)
+        if answer.status_code >= 400 and not (more and answer.status_code == 416):
+            # The body of a refusal may be endless, too; the library reads what it is given.
+            hf_raise_for_status(
+                type(answer)(answer.status_code, headers=_plain(answer), request=answer.request)
+            )
+        yield answer, it
+
+
+def _plain(answer: Any) -> dict[str, str]:
+    body = ("content-length", "content-encoding", "transfer-encoding")
+    return {name: value for name, value in answer.headers.items() if name.lower() not in body}
+
+
+def _exchange(
+    method: str, url: str, headers: dict[str, str], timeout: float
+) -> Generator[Any, None, None]:
+    """Yield an answer, and then its body in pieces; redirects, whose bodies nobody reads, lead on.
+
+    The HTTP library takes the token to no other host. A HEAD ends where a redirect leads to one.
+    """
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
+
+    session = get_session()
+    request = session.build_request(method, url, headers=headers, timeout=timeout)
+    for _ in range(_MOST_REDIRECTS):
+        answer = session.send(request, stream=True, follow_redirects=False)
+        with contextlib.closing(answer):
+            onward = answer.next_request
+            elsewhere = onward is not None and onward.url.host != request.url.host
+            if onward is None or (method == "HEAD" and elsewhere):
+                yield answer
+                yield from answer.iter_raw() if method == "GET" else ()
+                return
+        request = onward
+    raise NoHub(f"{_MOST_REDIRECTS} redirects, and no answer")
+
+
+def _drawn(source: Generator[Any, None, None], timeout: float) -> Generator[Any, None, None]:
+    """Yield what a thread of its own draws, and wait for none of it longer than we want to.
+
+    The time limits of the HTTP library begin anew with each byte that comes.
+
+    Raises:
+        Slow: nothing comes.
+        Exception: what the source raises.
+    """
+    ready: queue.Queue[tuple[bool, Any]] = queue.Queue(maxsize=4)
+    left = threading.Event()
+
+    def hand(item: tuple[bool, Any]) -> None:
+        while not left.is_set():
+            with contextlib.suppress(queue.Full):
+                return ready.put(item, timeout=0.1)
+
+    def draw() -> None:
+        try:
+            with contextlib.closing(source):
+                for item in source:
+                    hand((True, item))
+                    if left.is_set():
+                        return
+            hand((False, None))
+        except BaseException as error:
+            hand((False, error))
+
+    threading.Thread(target=draw, daemon=True).start()
+    try:
+        while True:
+            try:
+                more, item = ready.get(timeout=_PATIENCE * timeout)
+            except queue.Empty:
+                raise Slow(f"nothing in {_PATIENCE * timeout:g} s") from None
+            if more:
+                yield item
+            elif item is None:
+                return
+            else:
+                raise item
+    finally:
+        left.set()
 
 
 def _extent(answer: Any) -> tuple[int, int | None]:
@@ -235,8 +358,7 @@ def _extent(answer: Any) -> tuple[int, int | None]:
             return -1, None
         return int(match[1]), None if match[2] == "*" else int(match[2])
     length = answer.headers.get("Content-Length", "")
-    coded = answer.headers.get("Content-Encoding", "identity") != "identity"
-    return 0, int(length) if length.isdigit() and not coded else None
+    return 0, int(length) if length.isdigit() else None
 
 
 def _is_passing(error: Exception) -> bool:

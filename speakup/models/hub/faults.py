@@ -8,7 +8,7 @@ import urllib.request
 from urllib.parse import urlsplit
 
 from speakup.errors import MissingFile, ModelError
-from speakup.models.hub.client import BadAnswer, Cut, RemoteFile, endpoint, library
+from speakup.models.hub.client import BadAnswer, Cut, RemoteFile, Slow, endpoint, library
 
 _TOKEN = "HF_TOKEN=<your token>"
 
@@ -128,7 +128,7 @@ def _on_the_line(error: Exception, file: RemoteFile, words: str) -> tuple[str, s
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if "OfflineModeIsEnabled" in names:
         return "no request may be made", f"Without HF_HUB_OFFLINE, {again}"
-    if "TimeoutException" in names and "ConnectTimeout" not in names:
+    if isinstance(error, Slow) or ("TimeoutException" in names and "ConnectTimeout" not in names):
         limit = library().constants.HF_HUB_DOWNLOAD_TIMEOUT
         more = f"HF_HUB_DOWNLOAD_TIMEOUT={6 * limit} HF_HUB_ETAG_TIMEOUT={6 * limit}"
         patient = fetch_command(words, more)
