@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -71,13 +70,22 @@ def lag(
     the sign is ignored because a reversed polarity is not heard.
     """
     late, early = mono(estimate), mono(reference)
+    return _best_lag(late, early, round(max_lag_seconds * sample_rate))[0]
+
+
+def _best_lag(
+    late: NDArray[np.float64], early: NDArray[np.float64], furthest: int
+) -> tuple[int, float]:
+    """Find the lag of the largest correlation, and how large it is, 0 to 1."""
     if not (late.any() and early.any()):
-        return 0
+        return 0, 0.0
     size = fft.next_fast_len(len(late) + len(early), real=True)
     correlation = fft.irfft(fft.rfft(late, size) * np.conj(fft.rfft(early, size)), size)
-    furthest = min(round(max_lag_seconds * sample_rate), min(len(late), len(early)) - 1)
+    furthest = min(furthest, min(len(late), len(early)) - 1)
     lags = np.arange(-furthest, furthest + 1)
-    return int(lags[np.argmax(np.abs(correlation[lags]))])
+    place = int(np.argmax(np.abs(correlation[lags])))
+    energy = math.sqrt(float(late @ late) * float(early @ early))
+    return int(lags[place]), float(abs(correlation[lags[place]])) / energy
 
 
 def align(
@@ -93,6 +101,33 @@ def align(
     early = mono(reference)[max(-samples, 0) :]
     length = min(len(late), len(early))
     return late[:length], early[:length]
+
+
+def misalignment(estimate: Signal, reference: Signal, sample_rate: int) -> str:
+    """Say what keeps two recordings from being compared sample by sample; "" for nothing.
+
+    That is a delay beyond the 25 ms that `align` finds, up to a second either way; a clock that
+    runs fast or slow; or another length. A recording that merely sounds different, as a room or
+    an enhancer makes it, is none: an agreement elsewhere must be twice that within 25 ms.
+    """
+    est, ref = mono(estimate), mono(reference)
+    longer = (len(est) - len(ref)) / sample_rate
+    if abs(longer) > max(0.1, 0.02 * len(ref) / sample_rate):
+        return f"is {abs(longer):.1f} s {'longer' if longer > 0.0 else 'shorter'}"
+    near, near_peak = _best_lag(est, ref, round(0.025 * sample_rate))
+    far, far_peak = _best_lag(est, ref, sample_rate)
+    if far_peak > 2.0 * near_peak and far_peak > 0.2:
+        return f"is {abs(1000 * far / sample_rate):.0f} ms {'late' if far > 0 else 'early'}"
+    third = min(len(est), len(ref)) // 3
+    if third > sample_rate:
+        lags = [
+            _best_lag(est[start : start + third], ref[start : start + third], sample_rate // 5)
+            for start in (0, 2 * third)
+        ]
+        drift_ms = 1000 * (lags[1][0] - lags[0][0]) / sample_rate
+        if abs(drift_ms) > 5.0 and min(lags[0][1], lags[1][1]) > 0.3:
+            return f"drifts by {abs(drift_ms):.0f} ms"
+    return ""
 
 
 def match_level(estimate: Signal, reference: Signal) -> NDArray[np.float64]:
@@ -267,47 +302,6 @@ def f0_error(estimate: Signal, reference: Signal, sample_rate: int) -> float:
     return float(np.mean(((est > 0.0) != (ref > 0.0)) | moved))
 
 
-def recognise(speech: Signal, sample_rate: int) -> list[str]:
-    """Recognise English words with a small offline model; slow, about real time.
-
-    Far behind people and large models, it is a probe for damage: what it hears in the clean
-    recording it should still hear in the enhanced one.
-
-    Raises:
-        ConfigError: the package pocketsphinx, which holds the model, is not installed.
-    """
-    import_optional("pocketsphinx", "Word recognition", "eval")
-    samples = resample(mono(speech), sample_rate, SPEECH_RATE)
-    peak = float(np.max(np.abs(samples), initial=0.0))
-    if peak == 0.0:
-        return []
-    decoder = _decoder()
-    decoder.start_stream()  # forgets the noise of the last recording
-    decoder.start_utt()
-    decoder.process_raw((samples * (29_000 / peak)).astype("<i2").tobytes(), full_utt=True)
-    decoder.end_utt()
-    found = decoder.hyp()
-    return str(found.hypstr).split() if found is not None else []
-
-
-def word_accuracy(found: Sequence[str], said: Sequence[str]) -> float:
-    """Give `1 - edits / len(said)`: 1 for the same words, below 0 for more errors than words.
-
-    Reference:
-        Word error rate: Levenshtein distance over words (substitutions, insertions, deletions).
-    """
-    if not said:
-        return math.nan
-    edits = list(range(len(said) + 1))
-    for row, word in enumerate(found, 1):
-        diagonal, edits[0] = edits[0], row
-        for column, other in enumerate(said, 1):
-            change = diagonal + (word != other)
-            diagonal = edits[column]
-            edits[column] = min(change, edits[column] + 1, edits[column - 1] + 1)
-    return 1.0 - edits[-1] / len(said)
-
-
 def _same_length(
     estimate: Signal, reference: Signal
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -340,13 +334,6 @@ def _log_power(frames: NDArray[np.float64]) -> NDArray[np.float64]:
     spectrum = fft.rfft(frames * _hann(), axis=1)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
     return np.asarray(np.log10(np.maximum(power, LSD_FLOOR_POWER)))
-
-
-@functools.cache
-def _decoder() -> Any:
-    """Build the recogniser once per process; `batch` normalisation keeps no memory of the last."""
-    package = import_optional("pocketsphinx", "Word recognition", "eval")
-    return package.Decoder(samprate=SPEECH_RATE, cmn="batch", loglevel="FATAL")
 
 
 def _f0_hz(samples: NDArray[np.float64]) -> NDArray[np.float64]:

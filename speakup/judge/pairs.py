@@ -1,4 +1,4 @@
-"""Score pairs of input and reference, before and after an enhancer, with confidence intervals.
+"""Score pairs of input and reference, as they are and as systems make them.
 
 Scoring knows nothing of what enhances: any function from a waveform and its rate to another
 waveform and its rate will do, a whole pipeline or a bare network.
@@ -7,27 +7,35 @@ waveform and its rate will do, a whole pipeline or a bare network.
 from __future__ import annotations
 
 import csv
+import glob
+import importlib
 import itertools
 import multiprocessing
-import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from speakup.errors import InputError, SpeakupError
-from speakup.judge.scores import CaseScores, EvaluationTable, Scores
+from speakup.judge.scores import INPUT, CaseScores, Evaluation, Scores
 from speakup.media import recording
 
-__all__ = ["Enhancer", "EvaluationTable", "Pair", "evaluate_pairs", "read_pairs", "score"]
+if TYPE_CHECKING:
+    from speakup.judge.words import Recogniser
 
 Enhancer = Callable[[NDArray[np.float32], int], tuple[NDArray[np.float32], int]]
 """Takes a waveform `(C, T)` and its rate in Hz, gives `(C, T')` and the rate of that."""
+
+CHAIN = "speakup"
+"""What the enhancer that is run here is called among the systems."""
+
+OPTIONAL_JUDGES = ("speaker", "distillmos")
+"""Modules of this room that meet `Judge`; asked where what they need is installed."""
 
 _FULL_BAND_RATE = 44_100
 _COLUMNS = ("case", "name", "input", "reference", "reference_rate", "transcript")
@@ -93,15 +101,17 @@ def score(
     reference_rate: int,
     *,
     content_rate: int | None = None,
-    words: Sequence[str] | None = None,
+    heard: Recogniser | None = None,
+    words: Sequence[str] = (),
+    language: str = "",
 ) -> Scores:
     """Score one estimate against its reference, under the keys of `METRICS`.
 
     The conventions: both are mixed to mono; PESQ, ESTOI, SI-SDR, F0 and speakers are compared at
     16 kHz after aligning within 25 ms; DNSMOS sees the whole estimate at 16 kHz; LSD is taken at
     44.1 kHz after aligning and matching the estimate's RMS to the reference's, and only where
-    the reference is full-band. Speakers are left out where the package Resemblyzer is missing:
-    it is large, needs a compiler, and no other score needs it.
+    the reference is full-band. What `OPTIONAL_JUDGES` give is left out where their packages are
+    missing.
 
     Args:
         estimate: `(T,)` or `(C, T)`.
@@ -109,13 +119,15 @@ def score(
         reference: `(T,)` or `(C, T)`.
         reference_rate: Its rate in Hz.
         content_rate: Rate in Hz of what the reference really holds; below 44.1 kHz gives no LSD.
-        words: What is said, in English, to be recognised in the estimate (slow); None: do not.
+        heard: What is to recognise the words (slow); None: do not.
+        words: What is said.
+        language: Of what is said.
 
     Raises:
         ConfigError: another package of the extra `eval` is not installed.
         ModelError: Resemblyzer's weights are damaged.
     """
-    from speakup.judge import metrics, speaker  # heavy: not before there is something to score
+    from speakup.judge import metrics  # heavy: not before there is something to score
 
     est, ref = metrics.mono(estimate), metrics.mono(reference)
     speech_rate = metrics.SPEECH_RATE
@@ -129,8 +141,8 @@ def score(
         "f0_error": metrics.f0_error(*pair_16k, speech_rate),
         **metrics.dnsmos(est_16k, speech_rate),
     }
-    if speaker.available():
-        scores["speaker"] = speaker.similarity(*pair_16k, speech_rate)
+    for judge in _optional_judges():
+        scores |= judge.score(*pair_16k, speech_rate)
     if min(reference_rate, content_rate or reference_rate) >= _FULL_BAND_RATE:
         rate = metrics.LSD_RATE
         full, target = metrics.align(
@@ -141,8 +153,11 @@ def score(
         full = metrics.match_level(full, target)
         scores["lsd"] = metrics.lsd(full, target, rate)
         scores["lsd_above_8k"] = metrics.lsd(full, target, rate, above_hz=8_000)
-    if words is not None:
-        scores["words"] = metrics.word_accuracy(metrics.recognise(est_16k, speech_rate), words)
+    if heard is not None:
+        from speakup.judge.words import word_error_rate
+
+        found = heard(est_16k, speech_rate, language)
+        scores["wer"] = word_error_rate(found, words)
     return scores
 
 
@@ -150,35 +165,60 @@ def evaluate_pairs(
     pairs: Iterable[Pair],
     enhance: Enhancer | None = None,
     *,
+    systems: Mapping[str, Path] | None = None,
     score_inputs: bool = True,
-    words: bool = False,
+    recogniser: str | None = None,
     jobs: int = 1,
     progress: Callable[[CaseScores], None] | None = None,
-) -> EvaluationTable:
-    """Score every pair before and, with an enhancer, after.
+) -> Evaluation:
+    """Score every pair as it is, as an enhancer makes it, and as other systems have made it.
 
-    A pair that cannot be read or enhanced is kept with its `error` and counts in no mean.
+    A pair that cannot be read or enhanced, or that a system has not done, is kept with its
+    `error` and counts in no mean, so that all systems are judged by the same pairs. Recordings
+    that are not in step with their reference get a warning.
 
     Args:
         pairs: What `read_pairs` gives.
-        enhance: What makes an estimate of an input, always called in this process; None scores
-            the inputs alone.
-        score_inputs: Whether to score the unprocessed inputs too.
-        words: Also recognise words (slow; pairs whose tag `language` begins with `en` only).
+        enhance: What makes an estimate of an input, always called in this process; called
+            `CHAIN` in the result.
+        systems: The folders of other systems' outputs by their names: `<case>.*`, or one
+            recording in a folder `<case>`.
+        score_inputs: Whether to score the unprocessed inputs too, called `INPUT`.
+        recogniser: Also recognise words (slow), by `words.recogniser` of this name; an English
+            one hears pairs whose tag `language` begins with `en` only.
         jobs: Processes that score. More than one needs a main module that can be imported
             without side effects, as multiprocessing's start method `spawn` asks.
         progress: Called with every case, in order, as it is done.
 
     Raises:
-        ConfigError: a package of the extra `eval` is not installed.
+        ConfigError: a package of the extra `eval`, or the recogniser, is not installed.
     """
-    tasks = (_prepare(pair, enhance, score_inputs, words) for pair in pairs)
+    folders = dict(systems or {})
+    tasks = (_prepare(pair, enhance, folders, score_inputs, recogniser) for pair in pairs)
     cases = []
     for case in _run(tasks, jobs):
         if progress is not None:
             progress(case)
         cases.append(case)
-    return EvaluationTable(tuple(cases))
+    return Evaluation(tuple(cases))
+
+
+class Judge(Protocol):
+    """A judge that may be missing: a module of this room.
+
+    Another one is a module with these two functions, its name in `OPTIONAL_JUDGES`, and a line
+    for each of its scores in `METRICS`.
+    """
+
+    def available(self) -> bool:
+        """Tell whether what it needs is installed."""
+        ...
+
+    def score(
+        self, estimate: NDArray[np.float64], reference: NDArray[np.float64], sample_rate: int
+    ) -> Scores:
+        """Score an estimate against its reference, both (T,) and aligned."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -186,46 +226,83 @@ class _Task:
     """One pair, ready to be scored in any process."""
 
     pair: Pair
-    signals: dict[str, tuple[NDArray[np.float32], int]]
-    words: bool
+    reference: tuple[NDArray[np.float32], int] | None = None
+    signals: dict[str, tuple[NDArray[np.float32], int]] = field(default_factory=dict)
+    recogniser: str | None = None
     error: str | None = None
 
 
-def _prepare(pair: Pair, enhance: Enhancer | None, score_inputs: bool, words: bool) -> _Task:
+def _optional_judges() -> list[Judge]:
+    modules = (importlib.import_module(f"speakup.judge.{name}") for name in OPTIONAL_JUDGES)
+    judges = [cast(Judge, module) for module in modules]
+    return [judge for judge in judges if judge.available()]
+
+
+def _prepare(
+    pair: Pair,
+    enhance: Enhancer | None,
+    systems: Mapping[str, Path],
+    score_inputs: bool,
+    recogniser: str | None,
+) -> _Task:
     signals = {}
     try:
         waveform, rate = _read(pair.input)
-        signals["reference"] = _read(pair.reference)
+        reference = _read(pair.reference)
         if score_inputs:
-            signals["before"] = waveform, rate
+            signals[INPUT] = waveform, rate
         if enhance is not None:
-            signals["after"] = enhance(waveform.copy(), rate)
+            signals[CHAIN] = enhance(waveform.copy(), rate)
+        for name, folder in systems.items():
+            signals[name] = _read(_output(folder, pair))
     except SpeakupError as error:
-        return _Task(pair, {}, words, str(error))
-    english = pair.tags.get("language", "").lower().startswith("en")
-    return _Task(pair, signals, words and english)
+        return _Task(pair, error=str(error))
+    return _Task(pair, reference, signals, recogniser)
+
+
+def _output(folder: Path, pair: Pair) -> Path:
+    """Find what a system has made of a pair."""
+    inside = folder / pair.name
+    found = _audio_named(folder, pair.name)
+    if found is None and inside.is_dir():
+        found = next((path for path in sorted(inside.iterdir()) if _is_audio(path)), None)
+    if found is None:
+        raise InputError(f"it holds no output for {pair.name}", folder)
+    return found
 
 
 def _score_task(task: _Task) -> CaseScores:
+    from speakup.judge import metrics, words
+
     pair = task.pair
-    if task.error is not None:
+    if task.error is not None or task.reference is None:
         return CaseScores(pair.name, pair.tags, error=task.error)
-    reference = task.signals["reference"]
-    words = _words_said(pair, *reference) if task.words else None
-    scores = {
-        name: score(*signal, *reference, content_rate=pair.reference_rate, words=words)
-        for name, signal in task.signals.items()
-        if name != "reference"
-    }
-    return CaseScores(pair.name, pair.tags, scores.get("before", {}), scores.get("after", {}))
-
-
-def _words_said(pair: Pair, reference: NDArray[np.float32], sample_rate: int) -> list[str]:
-    if pair.transcript is None:
-        from speakup.judge import metrics
-
-        return metrics.recognise(reference, sample_rate)
-    return re.findall(r"[\w']+", pair.transcript.lower())
+    reference, rate = task.reference
+    language = pair.tags.get("language", "").lower()
+    heard = None if task.recogniser is None else words.recogniser(task.recogniser)
+    if heard is not None and heard.english_only and not language.startswith("en"):
+        heard = None
+    said = []
+    if heard is not None:
+        known = pair.transcript
+        said = heard(reference, rate, language) if known is None else words.split_words(known)
+    scores, warnings = {}, []
+    clean = metrics.resample(metrics.mono(reference), rate, metrics.SPEECH_RATE)
+    for name, (samples, own_rate) in task.signals.items():
+        given = metrics.resample(metrics.mono(samples), own_rate, metrics.SPEECH_RATE)
+        if fault := metrics.misalignment(given, clean, metrics.SPEECH_RATE):
+            warnings.append(f"{name} {fault} against the reference")
+        scores[name] = score(
+            samples,
+            own_rate,
+            reference,
+            rate,
+            content_rate=pair.reference_rate,
+            heard=heard,
+            words=said,
+            language=language,
+        )
+    return CaseScores(pair.name, pair.tags, scores, tuple(warnings))
 
 
 def _run(tasks: Iterable[_Task], jobs: int) -> Iterator[CaseScores]:
@@ -268,8 +345,12 @@ def _folder_pairs(folder: Path) -> list[Pair]:
 
 
 def _audio_named(folder: Path, stem: str) -> Path | None:
-    found = (path for path in sorted(folder.glob(f"{stem}.*")) if path.suffix.lower() in _AUDIO)
+    found = (path for path in sorted(folder.glob(f"{glob.escape(stem)}.*")) if _is_audio(path))
     return next(found, None)
+
+
+def _is_audio(path: Path) -> bool:
+    return path.suffix.lower() in _AUDIO
 
 
 def _csv_pair(table: Path, row: dict[str, str], line: int) -> Pair:

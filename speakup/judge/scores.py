@@ -1,4 +1,4 @@
-"""The scores of many pairs: means by kind and by group, confidence intervals, rows to show.
+"""The scores of many pairs: means by kind and by group, intervals, comparisons, tables to show.
 
 Data alone: nothing here reads a recording or prints.
 """
@@ -7,50 +7,66 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 Scores = dict[str, float]
 
-METRICS: dict[str, tuple[str, bool, str]] = {
-    "pesq": ("PESQ", True, "wide-band PESQ, ITU-T P.862.2"),
-    "estoi": ("ESTOI", True, "extended short-time objective intelligibility"),
-    "si_sdr": ("SI-SDR", True, "scale-invariant signal-to-distortion ratio, dB, at 16 kHz"),
-    "f0_error": ("F0 err", False, "F0 frame error: pitch lost, invented or changed, 0 to 1"),
-    "speaker": ("Speaker", True, "cosine similarity of voices, 1 the same"),
-    "ovrl": ("OVRL", True, "DNSMOS P.835 overall"),
-    "sig": ("SIG", True, "DNSMOS P.835 speech"),
-    "bak": ("BAK", True, "DNSMOS P.835 background"),
-    "p808": ("P808", True, "DNSMOS P.808 overall, another network"),
-    "lsd": ("LSD", False, "log-spectral distance at 44.1 kHz, log10 power"),
-    "lsd_above_8k": ("LSD>8k", False, "the same from 8 kHz up"),
-    "words": ("Words", True, "words recognised as in the reference, 1 = all"),
+INPUT = "input"
+"""What the unprocessed recordings are called among the systems."""
+
+
+class Metric(NamedTuple):
+    """What a score is called, whether more of it is better, and what it is."""
+
+    name: str
+    more_is_better: bool
+    description: str
+    decimals: int = 2
+
+
+METRICS: dict[str, Metric] = {
+    "pesq": Metric("PESQ", True, "wide-band PESQ, ITU-T P.862.2"),
+    "estoi": Metric("ESTOI", True, "extended short-time objective intelligibility", 3),
+    "si_sdr": Metric("SI-SDR", True, "scale-invariant signal-to-distortion ratio, dB, 16 kHz", 1),
+    "f0_error": Metric("F0 err", False, "F0 frame error: pitch lost, invented or moved, 0 to 1", 3),
+    "speaker": Metric("Speaker", True, "cosine similarity of voices, 1 the same", 3),
+    "ovrl": Metric("OVRL", True, "DNSMOS P.835 overall"),
+    "sig": Metric("SIG", True, "DNSMOS P.835 speech"),
+    "bak": Metric("BAK", True, "DNSMOS P.835 background"),
+    "p808": Metric("P808", True, "DNSMOS P.808 overall, another network"),
+    "distillmos": Metric("DistillMOS", True, "Distill-MOS overall, arXiv 2502.05356"),
+    "lsd": Metric("LSD", False, "log-spectral distance at 44.1 kHz, log10 power"),
+    "lsd_above_8k": Metric("LSD>8k", False, "the same from 8 kHz up"),
+    "wer": Metric("WER", False, "word error rate: edits per word said"),
 }
-"""Key of each score: its heading, whether more is better, and what it is."""
+"""Every score by its key, in the order in which tables show them."""
 
 GROUPS = ("kind", "language", "gender")
 """The tags that cases are grouped by unless told otherwise."""
 
-_DECIMALS = {"estoi": 3, "f0_error": 3, "speaker": 3, "si_sdr": 1}
 _OVERALL = "all"
 _NOT_BANDLIMITED = "all_but_bandlimit"
+_RESAMPLES = 2000
+_SYSTEMS_PER_TABLE = 5  # as many columns fit into 80
 
 
 @dataclass(frozen=True)
 class CaseScores:
-    """The scores of one pair; `before` is the unprocessed input, `after` the enhanced one."""
+    """The scores of one pair by system; `warnings` say what makes them doubtful."""
 
     name: str
     tags: dict[str, str] = field(default_factory=dict)
-    before: Scores = field(default_factory=dict)
-    after: Scores = field(default_factory=dict)
+    scores: dict[str, Scores] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     error: str | None = None
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Mean:
     """A mean over the `count` cases that have the score, with its 95 % confidence interval.
 
     `low` and `high` are NaN for fewer than two cases.
@@ -63,64 +79,99 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Difference(Mean):
+    """A mean of paired differences; `p` is how probable one as large would be without any."""
+
+    p: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0.0 or self.high < 0.0
+
+
+@dataclass(frozen=True)
 class Summary:
     """The mean scores of the cases whose tag `group` is `value`.
 
-    `change` is after less before within each case, so its interval is that of paired differences.
+    Attributes:
+        group: A tag, or `all`.
+        value: Of the tag.
+        cases: How many have it.
+        systems: The means of each system by metric.
+        differences: The mean paired differences by (system, the one it is compared with).
     """
 
     group: str
     value: str
     cases: int
-    before: dict[str, Estimate]
-    after: dict[str, Estimate]
-    change: dict[str, Estimate]
+    systems: dict[str, dict[str, Mean]]
+    differences: dict[tuple[str, str], dict[str, Difference]]
+
+
+class TextTable(NamedTuple):
+    """A table of text: a title, headings, and rows of as many cells."""
+
+    title: str
+    headings: list[str]
+    rows: list[list[str]]
 
 
 @dataclass(frozen=True)
-class EvaluationTable:
+class Evaluation:
     """Every case's scores, and their means by kind and by group."""
 
     cases: tuple[CaseScores, ...]
+
+    @property
+    def systems(self) -> list[str]:
+        """The systems that were scored, the unprocessed input first."""
+        return list(dict.fromkeys(name for case in self.cases for name in case.scores))
 
     def summaries(self, groups: Sequence[str] = GROUPS, *, seed: int = 0) -> list[Summary]:
         """Average over all cases, and over those that share a tag.
 
         Besides `all`, where some kinds are band limits, `all_but_bandlimit`. Every mean is over
-        cases, so that large kinds weigh more.
+        cases, so that large kinds weigh more. Every system is compared with the input, and with
+        the first system.
 
         Args:
             groups: The tags to group by; those no case has are left out.
             seed: Of the bootstrap.
         """
         good = [case for case in self.cases if case.error is None]
-        found = [_summary(_OVERALL, _OVERALL, good, seed)]
-        rest = [case for case in good if not _kind(case).startswith("bandlimit")]
+        found = [self._summary(_OVERALL, _OVERALL, good, seed)]
+        rest = [case for case in good if not case.tags.get("kind", "").startswith("bandlimit")]
         if rest and len(rest) < len(good):
-            found.append(_summary(_OVERALL, _NOT_BANDLIMITED, rest, seed))
+            found.append(self._summary(_OVERALL, _NOT_BANDLIMITED, rest, seed))
         for group in groups:
             values = sorted({case.tags.get(group, "") for case in good} - {""})
             for value in values:
                 part = [case for case in good if case.tags.get(group) == value]
-                found.append(_summary(group, value, part, seed))
+                found.append(self._summary(group, value, part, seed))
         return found
 
-    def text_rows(
-        self, groups: Sequence[str] = GROUPS, *, seed: int = 0
-    ) -> tuple[list[str], list[list[str]]]:
-        """Give headings and rows of text for a terminal's table.
+    def tables(self, groups: Sequence[str] = GROUPS, *, seed: int = 0) -> list[TextTable]:
+        """Give a table for each group, with a row for each metric, that fits into 80 columns.
 
-        Every group has the lines `before`, `after` and `change` (those that were scored), and
-        under the last of them half the width of its confidence interval.
+        One system is shown beside the input with the mean change and its interval. Of several,
+        each mean is marked by how it compares with the first one's: `+` significantly better,
+        `-` worse, at 95 %.
         """
-        summaries = self.summaries(groups, seed=seed)
-        keys = [key for key in METRICS if any(key in {**s.before, **s.after} for s in summaries)]
-        rows = []
-        for item in summaries:
+        systems = self.systems
+        ours = [name for name in systems if name != INPUT]
+        tables = []
+        for item in self.summaries(groups, seed=seed):
             label = f"{item.group} {item.value}" if item.group in groups[1:] else item.value
-            heads = [[label, str(item.cases)]] + [["", ""]] * 3
-            rows += [head + line for head, line in zip(heads, _lines(item, keys), strict=False)]
-        return ["", "cases", "", *(METRICS[key][0] for key in keys)], rows
+            title = f"{label}, {item.cases} case{'s' * (item.cases != 1)}"
+            if len(ours) == 1 and INPUT in systems:
+                tables.append(_change_table(title, item, ours[0]))
+            else:
+                tables += [
+                    _comparison_table(title, item, systems[start : start + _SYSTEMS_PER_TABLE])
+                    for start in range(0, max(1, len(systems)), _SYSTEMS_PER_TABLE)
+                ]
+        return tables
 
     def to_json(self, groups: Sequence[str] = GROUPS, *, seed: int = 0) -> dict[str, Any]:
         """Give plain lists, dicts, numbers and None (for NaN and infinity), as `--json` shows."""
@@ -128,115 +179,135 @@ class EvaluationTable:
             "event": "evaluation",
             "pairs": len(self.cases),
             "failed": sum(case.error is not None for case in self.cases),
+            "systems": self.systems,
             "metrics": {
-                key: {"name": name, "more_is_better": more, "description": text}
-                for key, (name, more, text) in METRICS.items()
+                key: {"name": one.name, "more_is_better": one.more_is_better}
+                | {"description": one.description}
+                for key, one in METRICS.items()
             },
             "summary": [_summary_json(item) for item in self.summaries(groups, seed=seed)],
             "cases": [_case_json(case) for case in self.cases],
         }
 
-
-def _kind(case: CaseScores) -> str:
-    return case.tags.get("kind", "")
-
-
-def _summary(group: str, value: str, cases: list[CaseScores], seed: int) -> Summary:
-    before = [case.before for case in cases]
-    after = [case.after for case in cases]
-    change = [
-        {key: b[key] - a[key] for key in a.keys() & b.keys()}
-        for a, b in zip(before, after, strict=True)
-    ]
-    return Summary(
-        group,
-        value,
-        len(cases),
-        _means(before, seed),
-        _means(after, seed),
-        _means(change, seed),
-    )
+    def _summary(self, group: str, value: str, cases: list[CaseScores], seed: int) -> Summary:
+        systems = self.systems
+        ours = [name for name in systems if name != INPUT]
+        compared = [(name, INPUT) for name in ours if INPUT in systems]
+        compared += [(name, ours[0]) for name in ours[1:]]
+        means = {name: _means(_values(cases, name), seed) for name in systems}
+        differences = {pair: _differences(cases, *pair, seed) for pair in compared}
+        return Summary(group, value, len(cases), means, differences)
 
 
-def _means(scores: list[Scores], seed: int) -> dict[str, Estimate]:
+def _values(cases: Sequence[CaseScores], system: str) -> dict[str, NDArray[np.float64]]:
+    """Give a system's scores by metric, NaN for cases without; metrics no case has are left out."""
+    scores = [case.scores.get(system, {}) for case in cases]
     present = [key for key in METRICS if any(key in one for one in scores)]
-    return {key: _mean(scores, key, seed) for key in present}
+    return {key: np.array([one.get(key, math.nan) for one in scores]) for key in present}
 
 
-def _mean(scores: list[Scores], key: str, seed: int, resamples: int = 2000) -> Estimate:
-    """Average over the cases that have the score; percentile bootstrap of that mean."""
-    values = np.array([case[key] for case in scores if math.isfinite(case.get(key, math.nan))])
-    if len(values) == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0)
-    if len(values) == 1:
-        return Estimate(float(values[0]), math.nan, math.nan, 1)
+def _means(values: dict[str, NDArray[np.float64]], seed: int) -> dict[str, Mean]:
+    return {key: _mean(one[np.isfinite(one)], seed) for key, one in values.items()}
+
+
+def _mean(values: NDArray[np.float64], seed: int) -> Mean:
+    if len(values) < 2:
+        only = float(values[0]) if len(values) else math.nan
+        return Mean(only, math.nan, math.nan, len(values))
+    low, high = np.quantile(_resampled_means(values, seed), (0.025, 0.975))
+    return Mean(float(values.mean()), float(low), float(high), len(values))
+
+
+def _differences(
+    cases: Sequence[CaseScores], system: str, other: str, seed: int
+) -> dict[str, Difference]:
+    """Compare two systems case by case.
+
+    Reference:
+        Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapters 13 and 16: the
+        percentile interval of the mean difference, and twice the smaller tail beyond 0.
+    """
+    mine, theirs = _values(cases, system), _values(cases, other)
+    found = {}
+    for key in [key for key in mine if key in theirs]:
+        values = mine[key] - theirs[key]
+        values = values[np.isfinite(values)]
+        mean, p = _mean(values, seed), math.nan
+        if len(values) > 1:
+            drawn = _resampled_means(values, seed)
+            tail = min(int((drawn <= 0.0).sum()), int((drawn >= 0.0).sum()))
+            p = min(1.0, 2.0 * (tail + 1) / (len(drawn) + 1))
+        found[key] = Difference(**asdict(mean), p=p)
+    return found
+
+
+def _resampled_means(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     random = np.random.default_rng(seed)
-    drawn = values[random.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return Estimate(float(values.mean()), float(low), float(high), len(values))
+    drawn = random.integers(0, len(values), (_RESAMPLES, len(values)))
+    return np.asarray(values[drawn].mean(axis=1))
 
 
-def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay text out in columns: the first flush left, the others flush right."""
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    lines = []
-    for row in (headings, *rows):
+def _change_table(title: str, item: Summary, system: str) -> TextTable:
+    before, after = item.systems[INPUT], item.systems[system]
+    changes = item.differences[system, INPUT]
+    rows = []
+    for key in [key for key in METRICS if key in before or key in after]:
+        change = changes.get(key)
+        cells = [_number(before.get(key), key), _number(after.get(key), key)]
+        cells += [_number(change, key, "+"), _interval(change, key)]
+        rows.append([METRICS[key].name, *cells])
+    return TextTable(title, ["", INPUT, system, "change", "95 %"], rows)
+
+
+def _comparison_table(title: str, item: Summary, systems: Sequence[str]) -> TextTable:
+    rows = []
+    for key in [key for key in METRICS if any(key in one for one in item.systems.values())]:
         cells = [
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            f"{_number(item.systems[name].get(key), key)} {_mark(item, name, key)}"
+            for name in systems
         ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+        rows.append([METRICS[key].name, *cells])
+    return TextTable(title, ["", *(f"{name}  " for name in systems)], rows)
 
 
-def _lines(item: Summary, keys: list[str]) -> list[list[str]]:
-    parts = {"before": item.before, "after": item.after, "change": item.change}
-    parts = {name: estimates for name, estimates in parts.items() if estimates}
-    if not parts:
-        return [["", *("" for _ in keys)]]
-    lines = []
-    for name, estimates in parts.items():
-        sign = "+" if name == "change" else ""
-        means = [_cell(estimates, key, sign) for key in keys]
-        lines.append([name, *means])
-    return [*lines, ["95 %", *(_half_width(estimates, key) for key in keys)]]
+def _mark(item: Summary, system: str, key: str) -> str:
+    """Tell whether a system is significantly better or worse than the first."""
+    for (name, other), found in item.differences.items():
+        if name == system and other != INPUT and key in found and found[key].significant:
+            better = (found[key].mean > 0.0) == METRICS[key].more_is_better
+            return "+" if better else "-"
+    return " "
 
 
-def _cell(estimates: dict[str, Estimate], key: str, sign: str) -> str:
-    if key not in estimates or estimates[key].count == 0:
+def _number(found: Mean | None, key: str, sign: str = "") -> str:
+    if found is None or found.count == 0:
         return "-"
-    mean = round(estimates[key].mean, _decimals(key)) + 0.0  # -0.0 becomes 0.0
-    return f"{mean:{sign}.{_decimals(key)}f}"
+    decimals = METRICS[key].decimals
+    return f"{round(found.mean, decimals) + 0.0:{sign}.{decimals}f}"  # -0.0 becomes 0.0
 
 
-def _half_width(estimates: dict[str, Estimate], key: str) -> str:
-    if key not in estimates or estimates[key].count < 2:
+def _interval(found: Mean | None, key: str) -> str:
+    if found is None or found.count < 2:
         return ""
-    return f"±{(estimates[key].high - estimates[key].low) / 2:.{_decimals(key)}f}"
-
-
-def _decimals(key: str) -> int:
-    return _DECIMALS.get(key, 2)
+    decimals = METRICS[key].decimals
+    low, high = (round(edge, decimals) + 0.0 for edge in (found.low, found.high))
+    return f"{low:+.{decimals}f} to {high:+.{decimals}f}"
 
 
 def _summary_json(item: Summary) -> dict[str, Any]:
-    parts = {"before": item.before, "after": item.after, "change": item.change}
     return {
         "group": item.group,
         "value": item.value,
         "cases": item.cases,
-        **{
-            part: {
-                key: {
-                    "mean": _number(one.mean),
-                    "low": _number(one.low),
-                    "high": _number(one.high),
-                    "count": one.count,
-                }
-                for key, one in estimates.items()
-            }
-            for part, estimates in parts.items()
+        "systems": {
+            name: {key: _plain(asdict(mean)) for key, mean in means.items()}
+            for name, means in item.systems.items()
         },
+        "differences": [
+            {"system": name, "to": other}
+            | {"metrics": {key: _plain(asdict(one)) for key, one in found.items()}}
+            for (name, other), found in item.differences.items()
+        ],
     }
 
 
@@ -244,11 +315,15 @@ def _case_json(case: CaseScores) -> dict[str, Any]:
     return {
         "case": case.name,
         "tags": case.tags,
-        "before": {key: _number(value) for key, value in case.before.items()},
-        "after": {key: _number(value) for key, value in case.after.items()},
+        "systems": {name: _plain(one) for name, one in case.scores.items()},
+        "warnings": list(case.warnings),
         "error": case.error,
     }
 
 
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Give None for numbers that JSON cannot hold."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }

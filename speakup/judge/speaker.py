@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from speakup.blocks import db_to_gain
 from speakup.errors import ConfigError, ModelError
 from speakup.judge import metrics
+from speakup.judge.scores import Scores
 from speakup.models import weights
 from speakup.networks import spectra
 
-__all__ = ["available", "embed", "similarity"]
+__all__ = ["available", "embed", "score", "similarity"]
 
 _PACKAGE = "resemblyzer"
 _BANDS = 40
@@ -67,6 +68,11 @@ class _Encoder(nn.Module):
 def available() -> bool:
     """Tell whether the package that holds the weights is installed."""
     return _weights_file() is not None
+
+
+def score(estimate: metrics.Signal, reference: metrics.Signal, sample_rate: int) -> Scores:
+    """Give `similarity` as `speaker`."""
+    return {"speaker": similarity(estimate, reference, sample_rate)}
 
 
 def similarity(estimate: metrics.Signal, reference: metrics.Signal, sample_rate: int) -> float:

@@ -623,13 +623,24 @@ def test_evaluate(speakup: Any, pairs: Path, monkeypatch: pytest.MonkeyPatch) ->
         return {"pesq": 2.0, "estoi": 0.5}
 
     monkeypatch.setattr("speakup.judge.pairs.score", score)
+    Path("outputs").mkdir()
     done = speakup("evaluate", pairs, *PLAIN)
     assert done.code == 0, done.err
-    assert re.search(r"noise +1 +before +2\.00 +0\.500", done.out)
-    assert re.search(r"change +\+0\.00", done.out)
+    assert re.search(r"noise, 1 case\n +input +speakup +change +95 %\n", done.out)
+    assert re.search(r"PESQ +2\.00 +2\.00 +\+0\.00", done.out)
     done = speakup("evaluate", pairs, *PLAIN, "--json", "--limit", "1")
     found = json.loads(done.out)
     assert (found["event"], found["pairs"], found["failed"]) == ("evaluation", 1, 0)
+
+    for number in range(2):
+        shutil.copy("talk.wav", f"outputs/case{number}.wav")
+    others = ("--system", "a=outputs", "--system", "b=outputs")
+    done = speakup("evaluate", pairs, "--no-chain", *others)
+    assert re.search(r"^ +input +a +b$", done.out, re.MULTILINE)
+    assert "worse than a" in done.out
+    for wrong in ("outputs", "=outputs", "input=outputs"):
+        assert speakup("evaluate", pairs, "--system", wrong).code == 2
+    assert speakup("evaluate", pairs, "--system", "a=nowhere").code == 3
 
     (pairs / "case1" / "input.wav").write_text("no sound")
     done = speakup("evaluate", pairs, *PLAIN)

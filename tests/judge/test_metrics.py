@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 from numpy.typing import NDArray
 from speech import RATE, noise, voice
 
@@ -135,17 +133,6 @@ def test_f0_is_tracked_within_3_percent(f0_hz: float) -> None:
     np.testing.assert_allclose(track, f0_hz, rtol=0.03)
 
 
-def test_word_accuracy_counts_edits() -> None:
-    said = ["one", "two", "three", "four"]
-    assert metrics.word_accuracy(said, said) == 1.0
-    assert metrics.word_accuracy(["one", "too", "three", "four"], said) == 0.75
-    assert metrics.word_accuracy(["two", "three", "four"], said) == 0.75
-    assert metrics.word_accuracy(["oh", *said], said) == 0.75
-    assert metrics.word_accuracy([], said) == 0.0
-    assert metrics.word_accuracy(["a"] * 8, said) == -1.0
-    assert math.isnan(metrics.word_accuracy(["one"], []))
-
-
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pesq", None)
     with pytest.raises(ConfigError, match=r"pesq.*speakup\[eval\]"):
@@ -199,21 +186,3 @@ def test_dnsmos_hears_noise_and_takes_any_input() -> None:
     assert math.isnan(metrics.dnsmos(np.zeros(0), RATE)["ovrl"])
     beyond = metrics.dnsmos(np.stack([said, said]) * 100, RATE)  # clipped, not refused
     assert math.isfinite(beyond["ovrl"])
-
-
-def test_words_are_heard_by_the_small_recogniser() -> None:
-    pytest.importorskip("pocketsphinx")
-    heard = metrics.recognise(noise(0.5, 0.01), RATE)
-    assert isinstance(heard, list)
-    assert metrics.recognise(np.zeros(RATE), RATE) == []
-    assert metrics.recognise(noise(0.5, 0.01), RATE) == heard, "it keeps no memory"
-
-
-def test_the_recogniser_forgets_what_it_heard_before() -> None:
-    pytest.importorskip("pocketsphinx")
-    clip, rate = soundfile.read(Path(__file__).parents[2] / "examples/room.flac")
-    said, others = clip[3 * rate : 8 * rate], (clip[: 3 * rate], clip[5 * rate :])
-    first = metrics.recognise(said, rate)
-    for other in others:
-        metrics.recognise(other, rate)
-    assert "chair" in first and metrics.recognise(said, rate) == first
