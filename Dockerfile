@@ -10,8 +10,9 @@ RUN python -m venv /opt/speakup \
 
 FROM python:${PYTHON}-slim
 COPY --from=build /opt/speakup /opt/speakup
-# Models of the Hub are kept in a volume of the user's choice; the bundled ones need none.
-ENV PATH=/opt/speakup/bin:$PATH HF_HOME=/models PYTHONDONTWRITEBYTECODE=1
+# Whoever runs it may fetch models: into /models, which a volume keeps. The bundled ones need none.
+RUN mkdir /models && chmod 1777 /models
+ENV PATH=/opt/speakup/bin:$PATH HF_HOME=/models HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 WORKDIR /work
 ENTRYPOINT ["speakup"]
 CMD ["--help"]

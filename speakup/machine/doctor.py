@@ -263,8 +263,8 @@ def _room(name: str, folder: Path, variable: str, below: str) -> Finding:
 
 def _elsewhere(folder: Path, below: str) -> Path | None:
     """Find another folder that can be written and has room."""
-    places = (Path(tempfile.gettempdir()), Path("/var/tmp"), Path.home(), Path.cwd())
-    for place in places:
+    places = (tempfile.gettempdir(), "/var/tmp", os.path.expanduser("~"), os.getcwd())
+    for place in map(Path, places):
         if place != folder and _may_write(place / below) and _free(place) >= _ROOM_BYTES:
             return place / below
     return None

@@ -121,7 +121,7 @@ def reinstall_command() -> str:
 
 def new_environment_command(python: str, *packages: str) -> str:
     """Give the command that makes a fresh environment of a Python, with speakup in it."""
-    folder = Path.home() / ".venvs" / _NAME
+    folder = Path(os.path.expanduser("~"), ".venvs", _NAME)
     wanted = [item for item in packages if not item.startswith("-")]
     wanted = [item for item in wanted if item not in _origin()]
     pip = folder / ("Scripts" if os.name == "nt" else "bin") / "pip"

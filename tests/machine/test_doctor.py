@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,15 @@ def test_no_room_anywhere_is_worth_a_note(quick: None, monkeypatch: pytest.Monke
     for name in ("temporary files", "model cache"):
         assert "GB free" in notes[name].detail
         assert notes[name].remedy is None  # no other folder has more
+
+
+@pytest.mark.skipif(os.name == "nt", reason="users of POSIX systems")
+def test_a_user_without_a_home_is_well(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under the number of a user whom it does not know."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    monkeypatch.setattr(doctor, "_ROOM_BYTES", 2**80)
+    assert wrong(examine()) == {}
 
 
 def test_what_is_tried_is_listed_beside_what_is_here() -> None:

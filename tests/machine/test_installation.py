@@ -228,7 +228,7 @@ def test_a_python_that_its_system_manages_gets_an_environment(
     make_wheel(place.wheels, "pesq", lowest("pesq", "eval"))
     monkeypatch.setattr(installation, "_is_managed_by_the_system", lambda: True)
     monkeypatch.setattr(installation, "_origin", lambda: [str(place.wheel)])
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     command = installation.install_command(f"pesq>={lowest('pesq', 'eval')}")
     done = place.run(command, PIP_NO_DEPS="1")
     assert done.returncode == 0, done.stderr
@@ -245,7 +245,7 @@ def test_another_python_is_named_where_this_one_will_not_do(
     monkeypatch.setattr(installation, "supported_pythons", lambda: ((3, minor), (3, minor)))
     monkeypatch.setattr(doctor.sys, "version_info", (3, minor - 1, 0))
     monkeypatch.setattr(installation, "_origin", lambda: [str(place.wheel)])
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "bin").mkdir()
     named = tmp_path / "bin" / f"python3.{minor}"
     named.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
