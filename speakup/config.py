@@ -63,6 +63,11 @@ class Config:
     max_attenuation: float | None = _setting(
         None, "Never attenuate by more than this many dB: leaves room tone and breaths"
     )
+    level: float | None = _setting(
+        None,
+        "How much to bring speakers and passages to one level, 0 to 1; by default 1 for podcast, "
+        "spotify, youtube and acx, else 0",
+    )
     loudness: str = _setting(
         "podcast", "podcast, spotify, youtube, ebu, aes, acx, a number in LUFS, or off"
     )
@@ -99,6 +104,8 @@ class Config:
             _check_choice(self, name)
         if not 0.0 <= self.strength <= 1.0:
             raise ConfigError(f"strength is {self.strength}", None, "Give a number from 0 to 1")
+        if self.level is not None and not 0.0 <= self.level <= 1.0:
+            raise ConfigError(f"level is {self.level}", None, "Give a number from 0 to 1")
         if self.max_attenuation is not None and not self.max_attenuation >= 0.0:
             raise ConfigError(
                 f"max-attenuation is {self.max_attenuation}", None, "Give a number of dB, 0 or more"

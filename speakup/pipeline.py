@@ -1,4 +1,4 @@
-"""The product in one place: a recording is declipped, denoised, upsampled and made as loud.
+"""The product in one place: a recording is declipped, denoised, upsampled, levelled, made loud.
 
 Every door leads to the same path. A first pass surveys the recording, because the stages must
 know its loudness and its bandwidth; a second one sends its blocks through the stages, each fed
@@ -26,7 +26,7 @@ from speakup.blocks import Block, prepared
 from speakup.config import Config
 from speakup.errors import ConfigError, InputError, ModelError, OutputError
 from speakup.files import output_error, unchanged
-from speakup.measure.delivery import resolve_target
+from speakup.measure.delivery import level_strength, resolve_target
 from speakup.measure.loudness import LoudnessMeter
 from speakup.measure.survey import Survey, survey
 from speakup.media import recording
@@ -52,6 +52,7 @@ from speakup.stages.flow import (
     resampled_length,
     told,
 )
+from speakup.stages.level import Level
 from speakup.stages.loudness import Loudness
 from speakup.stages.upsample import upsample
 
@@ -187,7 +188,8 @@ class Pipeline:
         notes: list[str] = []
         mono = self.config.channels == "mono"
         rate, rate_out = track.info.sample_rate, track.output_format.sample_rate
-        check_room(track.info.sure_seconds, rate_out, track.channels)
+        spools = 1 if level_strength(self.config, self._target) == 0.0 else 2
+        check_room(track.info.sure_seconds, rate_out, track.channels, spools=spools)
         meter = LoudnessMeter(rate_out, track.channels)
         blocks = recording.read_blocks(source, track=track.number, warnings=notes)
         with contextlib.closing(ahead(prepared(blocks, mono=mono))) as decoded:
@@ -195,7 +197,7 @@ class Pipeline:
             found = survey(heard, rate, track.channels)
         if found.samples == 0:
             raise InputError("holds no audio samples", source)
-        check_room(seconds := found.samples / rate, rate_out, track.channels)
+        check_room(seconds := found.samples / rate, rate_out, track.channels, spools=spools)
         chain = self.chain(found, rate_out)
         blocks = prepared(recording.read_blocks(source, track=track.number), mono=mono)
         restored = flow(told(blocks, rate, seconds, "enhance", tell), chain)
@@ -246,6 +248,9 @@ class Pipeline:
         chain.append(Resampler(rate, output_rate, channels, samples=wanted))
         if channels != found.channels:
             chain.append(Repeat(found.channels))
+        strength = level_strength(self.config, self._target)
+        if self._makers is None and found.bandwidth_hz is not None and strength > 0.0:
+            chain.append(TimedStage(Level(output_rate, found.channels, strength=strength)))
         last = Loudness(output_rate, found.channels, self._target, make_room=make_room)
         chain.append(TimedStage(last))
         return chain

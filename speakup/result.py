@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
 @dataclass(frozen=True)
 class StageReport:
-    """What one stage did: the model it ran and the seconds it took."""
+    """What one stage did: the model it ran, the seconds it took, and figures of its own."""
 
     name: str
     model: str
     revision: str
     seconds: float
+    did: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -93,12 +93,12 @@ def temporary_folder() -> str:
         ) from error
 
 
-def spooled_bytes(seconds: float, sample_rate: int, channels: int) -> int:
-    """Give the disk space that a recording takes between two passes: 4 bytes a sample, mostly."""
-    return round(seconds * (4 * sample_rate * channels + _LEVELS_PER_SECOND))
+def spooled_bytes(seconds: float, sample_rate: int, channels: int, *, spools: int = 1) -> int:
+    """Give the disk space that a recording takes between its passes: 4 bytes a sample, mostly."""
+    return round(seconds * (4 * sample_rate * channels * spools + _LEVELS_PER_SECOND))
 
 
-def check_room(seconds: float | None, sample_rate: int, channels: int) -> None:
+def check_room(seconds: float | None, sample_rate: int, channels: int, *, spools: int = 1) -> None:
     """See to it, before the work, that the temporary folder has room for a recording.
 
     To be asked twice: first of a length that is sure, so that what cannot fit is refused at once;
@@ -109,12 +109,13 @@ def check_room(seconds: float | None, sample_rate: int, channels: int) -> None:
         seconds: Its length; None where that is not yet known passes.
         sample_rate: In Hz, of the output.
         channels: C.
+        spools: How often it is kept at a time.
 
     Raises:
         OutputError: it has not.
     """
     folder = temporary_folder()
-    needed = spooled_bytes(seconds or 0.0, sample_rate, channels)
+    needed = spooled_bytes(seconds or 0.0, sample_rate, channels, spools=spools)
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:

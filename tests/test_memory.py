@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 source, target, denoiser, upsampler = sys.argv[1:]
 config = Config(denoiser=denoiser, upsampler=upsampler, upsample="always", device="cpu")
 result = Pipeline(config).run(source, target)
-assert [stage.name for stage in result.stages] == ["denoise", "upsample", "loudness"]
+assert [stage.name for stage in result.stages] == ["denoise", "upsample", "level", "loudness"]
 # Of this process alone, unlike what getrusage gives, which begins with the parent's.
 with open("/proc/self/status") as status:
     print(next(line.split()[1] for line in status if line.startswith("VmHWM")))

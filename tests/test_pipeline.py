@@ -145,7 +145,7 @@ def test_process_stream_and_run_are_one_path(
         assert np.array_equal(streamed, whole)
     result = chain.run(write(tmp_path / "a.wav", waveform, 48_000), tmp_path / "b.wav")
     assert np.array_equal(read(tmp_path / "b.wav"), whole)
-    assert [stage.name for stage in result.stages] == ["denoise", "upsample", "loudness"]
+    assert [stage.name for stage in result.stages] == ["denoise", "upsample", "level", "loudness"]
 
 
 def test_the_chain_in_chunks_is_the_chain_as_a_whole(

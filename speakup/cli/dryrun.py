@@ -11,7 +11,7 @@ from speakup.config import Config
 from speakup.errors import InputError, SpeakupError
 from speakup.folders.plan import Job
 from speakup.folders.run import Accounts
-from speakup.measure.delivery import resolve_target
+from speakup.measure.delivery import level_strength, resolve_target
 from speakup.media import recording
 from speakup.media.formats import PICTURES, OutputFormat, resolve_format
 from speakup.models.cards import ModelCard
@@ -39,6 +39,8 @@ def tell_plan(
     cards = foresee_models(config)
     accounts = Accounts(jobs, config, overwrite=overwrite, resume=resume, cards=cards)
     steps = [_step(card, config) for card in accounts.cards]
+    if (strength := level_strength(config, target)) > 0.0:
+        steps.append("level" if strength == 1.0 else f"level by {strength:g}")
     if target is not None:
         steps.append(f"loudness {target.name}, at most {target.true_peak_dbtp:g} dBTP")
     if not as_json:
@@ -91,6 +93,8 @@ def _planned(job: Job, config: Config, accounts: Accounts) -> dict[str, Any]:
     # Of a video all tracks are done, and the first ones wait on the disk for the last.
     tracks = info.tracks if coded.name in PICTURES and config.track is None else 1
     seconds = (info.seconds or 0.0) * tracks
+    levels = level_strength(config, resolve_target(config.loudness, config.true_peak)) > 0.0
+    kept = spooled_bytes(seconds, coded.sample_rate, channels, spools=2 if levels else 1)
     status = "overwrite" if job.target.exists() else "write"
     reason = accounts.reason_to_skip(job)
     return {
@@ -105,7 +109,7 @@ def _planned(job: Job, config: Config, accounts: Accounts) -> dict[str, Any]:
         "bit_depth": coded.bit_depth,
         "bitrate": coded.bitrate,
         "output_bytes": _coded_bytes(coded, seconds, channels) if known else None,
-        "temporary_bytes": spooled_bytes(seconds, coded.sample_rate, channels) if known else None,
+        "temporary_bytes": kept if known else None,
     }
 
 

@@ -70,6 +70,7 @@ _SHOWN = {
     "upsampler": (_MODEL, STAGES),
     "strength": ("0..1", STAGES),
     "max_attenuation": ("DB", STAGES),
+    "level": ("0..1", STAGES),
     "loudness": ("NAME|LUFS", STAGES),
     "true_peak": ("DBTP", STAGES),
     "sample_rate": ("HZ|keep", OUTPUT),

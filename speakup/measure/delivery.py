@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from speakup.config import Config
 from speakup.errors import ConfigError
 
 
@@ -18,6 +19,8 @@ class DeliveryTarget:
         rms_dbfs: Lowest and highest RMS allowed, or None.
         true_peak_dbtp: Ceiling.
         floor_dbfs: Highest noise floor allowed, or None.
+        level: Whether listeners expect all speakers at one level, as in podcasts and audiobooks;
+            where a broadcaster takes delivery, dynamics are the programme's own.
     """
 
     name: str
@@ -25,15 +28,16 @@ class DeliveryTarget:
     rms_dbfs: tuple[float, float] | None
     true_peak_dbtp: float
     floor_dbfs: float | None
+    level: bool = False
 
 
 _TARGETS = {
-    "podcast": DeliveryTarget("podcast", -16.0, None, -1.0, None),
-    "spotify": DeliveryTarget("spotify", -14.0, None, -1.0, None),
-    "youtube": DeliveryTarget("youtube", -14.0, None, -1.0, None),
+    "podcast": DeliveryTarget("podcast", -16.0, None, -1.0, None, level=True),
+    "spotify": DeliveryTarget("spotify", -14.0, None, -1.0, None, level=True),
+    "youtube": DeliveryTarget("youtube", -14.0, None, -1.0, None, level=True),
     "ebu": DeliveryTarget("ebu", -23.0, None, -1.0, None),
     "aes": DeliveryTarget("aes", -18.0, None, -1.0, None),
-    "acx": DeliveryTarget("acx", None, (-23.0, -18.0), -3.0, -60.0),
+    "acx": DeliveryTarget("acx", None, (-23.0, -18.0), -3.0, -60.0, level=True),
 }
 
 
@@ -52,6 +56,13 @@ def resolve_target(text: str, true_peak: float | None) -> DeliveryTarget | None:
         return None
     target = _TARGETS.get(wanted) or _numeric_target(text)
     return target if true_peak is None else replace(target, true_peak_dbtp=true_peak)
+
+
+def level_strength(config: Config, target: DeliveryTarget | None) -> float:
+    """Give how much passages are to be brought to one level, 0 to 1; the target's, if not said."""
+    if config.level is not None:
+        return config.level
+    return 1.0 if target is not None and target.level else 0.0
 
 
 def _numeric_target(text: str) -> DeliveryTarget:

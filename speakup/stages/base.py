@@ -41,6 +41,11 @@ class Stage(Protocol):
     gain_db: float = 0.0
     warnings: list[str]
 
+    @property
+    def did(self) -> dict[str, float]:
+        """What it did, by name in dB or as a count, known after `flush`."""
+        return {}
+
     def push(self, block: Block) -> Block:
         """Take (C, T) and give the (C, T') that is ready, T' from 0 on."""
 

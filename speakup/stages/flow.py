@@ -63,7 +63,8 @@ class TimedStage:
 
     def report(self) -> StageReport:
         stage = self.stage
-        return StageReport(stage.name, stage.model, stage.revision, round(self._seconds, 3))
+        seconds = round(self._seconds, 3)
+        return StageReport(stage.name, stage.model, stage.revision, seconds, stage.did)
 
     @property
     def warnings(self) -> list[str]:

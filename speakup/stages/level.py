@@ -96,6 +96,12 @@ class Level(Stage):
         """Drop the spool; `flush` does so itself."""
         self._spool.close()
 
+    @property
+    def did(self) -> dict[str, float]:
+        """The passages found, and the most that any of them was raised and lowered."""
+        raised, lowered = round(self.raised_db, 2), round(self.lowered_db, 2)
+        return {"passages": self.passages, "raised_db": raised, "lowered_db": lowered}
+
     def _gains_db(self, levels: Float64) -> Float64:
         gains, starts = levelling(levels)
         self.passages = len(starts)

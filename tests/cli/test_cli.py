@@ -380,19 +380,19 @@ def test_dry_run_writes_nothing(speakup: Any, models: tuple[str, ...]) -> None:
     line = "talk.wav -> talk_enhanced.wav (1.0 s, wav 24 bit, 44.1 kHz, mono, skipped: it exists)"
     assert done.out == line + "\n"
     assert "denoise with tiny-denoiser; upsample with tiny-upsampler, where" in done.err
-    assert "loudness podcast, at most -1 dBTP" in done.err
+    assert "; level; loudness podcast, at most -1 dBTP" in done.err
 
     assert "disk:" not in done.err  # What is skipped needs no room.
 
     done = speakup("enhance", "talk.wav", *models, "--dry-run", "-o", "new.wav")
-    # One second in mono at 44.1 kHz: 3 bytes a sample written, 4 kept and 24 kB of levels.
+    # One second in mono at 44.1 kHz: 3 bytes a sample written, twice 4 kept and 24 kB of levels.
     assert "disk: up to 0.1 MB for the sound" in done.err
-    assert "up to 0.2 MB in " in done.err
+    assert "up to 0.4 MB in " in done.err
 
     words = ["--dry-run", "--json", "-o", "new/", "-f", "mp3"]
     done = speakup("enhance", "talk.wav", "junk.wav", *models, *words)
     assert done.events[0]["output_bytes"] == 192_000 / 8
-    assert done.events[0]["temporary_bytes"] == 44_100 * 4 + 24_000
+    assert done.events[0]["temporary_bytes"] == 44_100 * 4 * 2 + 24_000
     assert done.code == 1
     talk, junk = done.events
     assert (talk["event"], talk["output"], talk["status"]) == ("plan", "new/talk.mp3", "write")
@@ -717,7 +717,7 @@ def test_doctor_speaks_and_counts(speakup: Any, monkeypatch: pytest.MonkeyPatch)
     from speakup.machine.doctor import Finding
 
     findings = [Finding("one", "good", "fine"), Finding("two", "note", "odd", "look")]
-    monkeypatch.setattr("speakup.machine.doctor.examine", lambda: findings)
+    monkeypatch.setattr("speakup.machine.doctor.examine", lambda *_, **__: findings)
     done = speakup("doctor")
     assert done.code == 0
     assert re.search(r"note +two +odd\s+→ look", done.out)
