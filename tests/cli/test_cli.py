@@ -670,7 +670,7 @@ def test_train_and_export(speakup: Any, tmp_path: Path) -> None:
         """
 name = "tiny"
 task = "upsample"
-architecture = "band-extender"
+architecture = "source-filter-extender"
 resolutions = [[512, 128]]
 [hyperparameters]
 features = 16
