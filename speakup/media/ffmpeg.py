@@ -35,7 +35,7 @@ _ODD_TAGS: Any = (
 )
 """Bytes of tags that are not UTF-8 are kept as surrogates; from version 19 on PyAV always does."""
 
-_OPTIONS = {"protocol_whitelist": "none"}
+NOTHING_ELSE = {"protocol_whitelist": "none"}
 """A playlist posing as audio must not make FFmpeg open other files, or the network."""
 
 _NOT_ABOUT_THE_RECORDING = re.compile(
@@ -73,7 +73,7 @@ class AvFile:
             file = stack.enter_context(mended(path) or path.open("rb"))
             try:
                 self.container = stack.enter_context(
-                    av.open(file, "r", options=_OPTIONS | (options or {}), **_ODD_TAGS)
+                    av.open(file, "r", options=NOTHING_ELSE | (options or {}), **_ODD_TAGS)
                 )
             except (av.FFmpegError, ValueError, OSError) as error:
                 problem = "is not audio, or too damaged or incomplete to decode"

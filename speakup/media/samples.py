@@ -21,6 +21,7 @@ import soundfile
 
 from speakup.blocks import Block
 from speakup.errors import InputError
+from speakup.media import covers
 from speakup.media.ffmpeg import AvFile, about_the_recording, cut_short
 from speakup.media.repair import mended
 
@@ -47,7 +48,8 @@ class AudioInfo:
         start: When the track begins on the clock of the pictures, in seconds; 0 without any.
         tags: Title, artist and the like under FFmpeg's names, in lower case. Tags about the
             file's encoding (encoder, replay gain, brands ...) are left out.
-        cover: The cover picture as a JPEG or PNG file.
+        cover: The cover picture as a whole JPEG or PNG file.
+        notes: What was found beside the sound and cannot go on, a line for each.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class AudioInfo:
     cover: bytes | None = field(default=None, repr=False)
     tracks: int = 1
     start: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @property
     def sure_seconds(self) -> float | None:
@@ -88,6 +91,7 @@ def probe(path: Path, track: int | None = None) -> AudioInfo:
     tags, cover, has_video = _soundfile_tags(sound), None, False
     with sound, contextlib.suppress(InputError), AvFile(path) as file:
         tags, cover, has_video = file.tags(), file.cover(), file.has_video
+    cover, notes = _checked_cover(cover)
     samples = sound.frames if sound.frames < _UNKNOWN_FRAMES else None
     return AudioInfo(
         path,
@@ -100,6 +104,7 @@ def probe(path: Path, track: int | None = None) -> AudioInfo:
         has_video=has_video,
         tags=tags,
         cover=cover,
+        notes=notes,
     )
 
 
@@ -114,7 +119,7 @@ def has_pictures(path: Path) -> bool:
 
 
 def _av_info(path: Path, file: AvFile) -> AudioInfo:
-    cover = file.cover()
+    cover, notes = _checked_cover(file.cover())
     frame = file.first_frame()
     return AudioInfo(
         path,
@@ -129,7 +134,13 @@ def _av_info(path: Path, file: AvFile) -> AudioInfo:
         cover=cover,
         tracks=len(file.container.streams.audio),
         start=frame.time or 0.0 if file.has_video else 0.0,
+        notes=notes,
     )
+
+
+def _checked_cover(cover: bytes | None) -> tuple[bytes | None, tuple[str, ...]]:
+    fault = None if cover is None else covers.fault(cover)
+    return (cover, ()) if fault is None else (None, (f"left out: the cover picture, {fault}",))
 
 
 def blocks(path: Path, block_samples: int, track: int | None, notes: list[str]) -> Iterator[Block]:

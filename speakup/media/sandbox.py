@@ -54,7 +54,8 @@ def probe(path: Path, track: int | None) -> AudioInfo:
     if not _can_start():
         return samples.probe(path, track)
     answer, cover = _asked(path, {"do": "probe", "track": track})
-    return AudioInfo(path=path, cover=cover or None, **answer)
+    notes = tuple(answer.pop("notes"))
+    return AudioInfo(path=path, cover=cover or None, notes=notes, **answer)
 
 
 def has_pictures(path: Path) -> bool:
