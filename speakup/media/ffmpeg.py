@@ -17,6 +17,7 @@ from av.audio.stream import AudioStream
 from av.stream import Disposition
 from numpy.typing import NDArray
 
+from speakup.blocks import HIGHEST_RATE, LOWEST_RATE, MOST_CHANNELS
 from speakup.errors import InputError
 from speakup.media.repair import mended
 
@@ -144,9 +145,11 @@ class AvFile:
         Raises:
             InputError: nothing can be decoded.
         """
-        for frame in self._frames([]):
-            return frame
-        raise self._nothing()
+        frame = next(self._frames([]), None)
+        if frame is None:
+            raise self._nothing()
+        check_supported(self._path, frame.sample_rate, frame.layout.nb_channels)
+        return frame
 
     def arrays(self, notes: list[str]) -> Iterator[NDArray[np.float32]]:
         """Decode, giving arrays (C, T) of any length at the first frame's rate and channels.
@@ -161,6 +164,7 @@ class AvFile:
         first = next(frames, None)
         if first is None:
             raise self._nothing()
+        check_supported(self._path, first.sample_rate, first.layout.nb_channels)
         rate, done = first.sample_rate, 0
         promised = None if self.seconds is None else round(self.seconds * rate)
         if self.container.format.name in _GUESSED_LENGTHS and not self.stream.start_time:
@@ -193,6 +197,19 @@ class AvFile:
                 damaged += 1
         if damaged:
             notes.append(f"damaged: {damaged} packets of audio were left out")
+
+
+def check_supported(path: Path, sample_rate: int, channels: int) -> None:
+    """See to it that the sound is one that can be worked on.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
+        known = f"{LOWEST_RATE // 1000} to {HIGHEST_RATE // 1000} kHz are supported"
+        raise InputError(f"has a sample rate of {sample_rate} Hz; {known}", path)
+    if channels > MOST_CHANNELS:
+        raise InputError(f"has {channels} channels; {MOST_CHANNELS} are supported", path)
 
 
 def cut_short(seconds: float, promised: float) -> str:

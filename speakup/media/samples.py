@@ -22,7 +22,7 @@ import soundfile
 from speakup.blocks import Block
 from speakup.errors import InputError
 from speakup.media import covers
-from speakup.media.ffmpeg import AvFile, about_the_recording, cut_short
+from speakup.media.ffmpeg import AvFile, about_the_recording, check_supported, cut_short
 from speakup.media.repair import mended
 
 _UNKNOWN_FRAMES = 2**63 - 1
@@ -92,6 +92,7 @@ def probe(path: Path, track: int | None = None) -> AudioInfo:
     with sound, contextlib.suppress(InputError), AvFile(path) as file:
         tags, cover, has_video = file.tags(), file.cover(), file.has_video
     cover, notes = _checked_cover(cover)
+    check_supported(path, sound.samplerate, sound.channels)
     samples = sound.frames if sound.frames < _UNKNOWN_FRAMES else None
     return AudioInfo(
         path,
@@ -150,6 +151,7 @@ def blocks(path: Path, block_samples: int, track: int | None, notes: list[str]) 
     sound = _open_soundfile(path, track)
     if sound is not None:
         with sound:
+            check_supported(path, sound.samplerate, sound.channels)
             for block in _soundfile_blocks(sound, block_samples):
                 done += block.shape[1]
                 yield block
