@@ -10,6 +10,7 @@ the first.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -84,7 +85,7 @@ class AudioInfo:
 
 def probe(path: Path, track: int | None = None) -> AudioInfo:
     """Do as `recording.probe`, for a file that can be opened."""
-    sound = _open_soundfile(path, track)
+    sound = _open_soundfile(path, track, [])
     if sound is None or next(_soundfile_blocks(sound, 1), None) is None:
         with AvFile(path, track) as file:
             return _av_info(path, file)
@@ -148,7 +149,7 @@ def blocks(path: Path, block_samples: int, track: int | None, notes: list[str]) 
     """Do as `recording.read_blocks`, for a file that can be opened."""
     done = 0
     stopped: list[str] = []
-    sound = _open_soundfile(path, track)
+    sound = _open_soundfile(path, track, notes)
     if sound is not None:
         with sound:
             check_supported(path, sound.samplerate, sound.channels)
@@ -199,12 +200,13 @@ def _reblocked(arrays: Iterable[Block], block_samples: int) -> Iterator[Block]:
         yield np.concatenate(pending, axis=1)
 
 
-def _open_soundfile(path: Path, track: int | None) -> soundfile.SoundFile | None:
+def _open_soundfile(path: Path, track: int | None, notes: list[str]) -> soundfile.SoundFile | None:
     """Open with libsndfile; None where FFmpeg is to read the file."""
-    if _is_mpeg(path) or track not in (None, 1):
+    file = mended(path, notes)
+    if _is_mpeg(path, file) or track not in (None, 1):
         return None
     try:
-        sound = soundfile.SoundFile(mended(path) or path)
+        sound = soundfile.SoundFile(file or path)
     except (soundfile.SoundFileError, TypeError, ValueError, OSError):
         return None
     is_hard_ogg = sound.format == "OGG" and (sound.channels > 2 or _is_joined_ogg(path))
@@ -214,11 +216,13 @@ def _open_soundfile(path: Path, track: int | None) -> soundfile.SoundFile | None
     return sound
 
 
-def _is_mpeg(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(3)
+def _is_mpeg(path: Path, file: io.BufferedReader | None) -> bool:
+    """Tell whether a file, or what it was mended to, is MPEG audio by its name or its beginning."""
+    with contextlib.nullcontext(file) if file is not None else path.open("rb") as opened:
+        head = opened.read(4)
+        opened.seek(0)
     frame_sync = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
-    return path.suffix.lower() in _MPEG_EXTENSIONS or head == b"ID3" or frame_sync
+    return (path.suffix.lower() in _MPEG_EXTENSIONS) or head[:3] == b"ID3" or frame_sync
 
 
 def _is_joined_ogg(path: Path) -> bool:
@@ -255,7 +259,9 @@ def _missing_from_wav(sound: soundfile.SoundFile) -> list[str]:
         return []
     promised, there = int(found[1]), int(found[2])
     placeholder = (promised + 2**16) % 2**31 <= 2**16
-    if there >= promised or placeholder:
+    # Some count the header among the samples, which is no loss.
+    few = max(0.02 * sound.samplerate * there / max(sound.frames, 1), 1024)
+    if promised - there <= few or placeholder:
         return []
     seconds = sound.frames / sound.samplerate
     return [cut_short(seconds, seconds * promised / there)]
