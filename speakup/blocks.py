@@ -17,6 +17,11 @@ Block = NDArray[np.float32]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
+LOWEST_RATE, HIGHEST_RATE = 2_000, 768_000
+"""Sample rates in Hz that are taken; below there is no speech, and above no converter."""
+
+MOST_CHANNELS = 64
+
 _NO_SOUND = 1e10
 
 

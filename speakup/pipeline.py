@@ -22,7 +22,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from speakup.blocks import Block, prepared
+from speakup.blocks import HIGHEST_RATE, LOWEST_RATE, MOST_CHANNELS, Block, prepared
 from speakup.config import Config
 from speakup.errors import ConfigError, InputError, ModelError, OutputError
 from speakup.files import output_error, unchanged
@@ -68,7 +68,6 @@ DENOISED_HZ = 7_800.0
 FULL_BANDWIDTH_HZ = 16_000.0
 """A source that reaches this far lacks nothing that a voice has."""
 
-_MOST_CHANNELS = 64
 _BLOCK = 65_536
 
 
@@ -358,7 +357,7 @@ def _checked(waveform: ArrayLike) -> Block:
         ConfigError: it is neither, or of whole numbers, whose full scale is not 1.
     """
     samples = np.atleast_2d(np.asarray(waveform))
-    if samples.ndim != 2 or not 1 <= len(samples) <= _MOST_CHANNELS:
+    if samples.ndim != 2 or not 1 <= len(samples) <= MOST_CHANNELS:
         raise ConfigError(f"the waveform has the shape {samples.shape}", None, "Give (C, T)")
     if not np.issubdtype(samples.dtype, np.floating):
         raise ConfigError(
@@ -368,8 +367,12 @@ def _checked(waveform: ArrayLike) -> Block:
 
 
 def _checked_rate(sample_rate: int) -> int:
-    if sample_rate < 1:
-        raise ConfigError(f"sample-rate is {sample_rate}", None, "Give the recording's, in Hz")
+    if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
+        raise ConfigError(
+            f"sample-rate is {sample_rate}",
+            None,
+            f"Give the recording's, {LOWEST_RATE} to {HIGHEST_RATE} Hz",
+        )
     return sample_rate
 
 

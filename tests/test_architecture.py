@@ -136,7 +136,8 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 def test_only_the_command_line_prints_and_exits() -> None:
     wrong = []
     for module in MODULES.values():
-        if module.part in ("cli", "__main__"):
+        # The child ends as its limits say, and nothing but the whole process can.
+        if module.part in ("cli", "__main__") or module.name == "media.child":
             continue
         wrong += [
             f"{module.at(node.lineno)} uses {ast.unparse(node)}"

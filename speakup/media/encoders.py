@@ -23,7 +23,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from speakup import __version__
-from speakup.media import ogg
+from speakup.media import covers, ogg
+from speakup.media.ffmpeg import NOTHING_ELSE
 from speakup.media.formats import OutputFormat
 from speakup.media.output_file import Sink
 
@@ -133,6 +134,7 @@ class FfmpegEncoder:
 
     def start(self, tags: Mapping[str, str], cover: bytes | None) -> None:
         """Write the head of the file, with tags and cover picture."""
+        cover = _usable(cover)
         metadata = {name: value for name, value in tags.items() if value}
         # M4A's own field for the program; the other formats know encoded_by.
         name = "encoding_tool" if self._format.name == "m4a" else "encoded_by"
@@ -171,7 +173,11 @@ def open_container(sink: Sink, muxer: str, options: dict[str, str]) -> Any:
 
 
 def _add_cover(container: Any, cover: bytes) -> Packet[VideoStream] | None:
-    with contextlib.suppress(av.FFmpegError), av.open(io.BytesIO(cover), "r") as image:
+    demuxer = f"{covers.kind(cover)}_pipe"  # named, so that nothing is guessed from the bytes
+    with (
+        contextlib.suppress(av.FFmpegError),
+        av.open(io.BytesIO(cover), "r", format=demuxer, options=NOTHING_ELSE) as image,
+    ):
         source = image.streams.video[0]
         packet = next(image.demux(source))
         packet.stream = container.add_stream_from_template(source)
@@ -212,6 +218,7 @@ class VorbisEncoder:
             if re.fullmatch("[ -<>-}]+", name)  # Vorbis I specification, section 5.2.2
         }
         self._comments["ENCODED_BY"] = PROGRAM
+        cover = _usable(cover)
         if cover is not None:
             self._comments["METADATA_BLOCK_PICTURE"] = _picture_block(cover)
 
@@ -241,9 +248,13 @@ class VorbisEncoder:
         self._spool.release(sync=False)
 
 
+def _usable(cover: bytes | None) -> bytes | None:
+    return None if cover is None or covers.fault(cover) else cover
+
+
 def _picture_block(cover: bytes) -> str:
     """Wrap a front cover as Vorbis comments carry it (RFC 9639, section 8.8, in base 64)."""
-    kind = b"image/png" if cover.startswith(b"\x89PNG") else b"image/jpeg"
+    kind = f"image/{covers.kind(cover)}".encode()
     sizes = struct.pack(">5I", 0, 0, 0, 0, 0)  # description, width, height, depth, colours: unsaid
     head = struct.pack(">II", 3, len(kind)) + kind + sizes + struct.pack(">I", len(cover))
     return base64.b64encode(head + cover).decode()

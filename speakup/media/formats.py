@@ -73,6 +73,9 @@ _FAMILIES |= {
 PICTURES = ("mp4", "mov", "mkv", "webm")
 """Formats that hold moving pictures, and several audio tracks."""
 
+COVERED = ("mp3", "flac", "m4a", "ogg", "opus")
+"""Sound formats that hold a cover picture."""
+
 _PICTURE_EXTENSIONS = re.compile(
     r"\.(3gp|asf|avi|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)", re.IGNORECASE
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from speakup.blocks import HIGHEST_RATE, LOWEST_RATE, MOST_CHANNELS
 from speakup.errors import ConfigError, InputError
 from speakup.files import output_error
 
@@ -19,7 +20,6 @@ _UNKNOWN_SIZE = 0xFFFFFFFF
 # Sun's header for sound (.snd, .au) is the shortest of those that state any sample format, and it
 # may leave the size open. libsndfile knows it in both byte orders.
 _CODES = {"u8": 2, "s8": 2, "s16": 3, "s24": 4, "s32": 5, "f32": 6, "f64": 7}
-_MOST_CHANNELS = 64
 _FLIPPED = bytes(byte ^ 0x80 for byte in range(256))
 
 
@@ -46,7 +46,9 @@ class RawFormat:
         """
         found = re.fullmatch(r"(\d{1,6}):(\d{1,2}):([us]8|(?:s16|s24|s32|f32|f64)[lb]e)", text)
         rate, channels = (int(found[1]), int(found[2])) if found else (0, 0)
-        if found is None or not 1 <= channels <= _MOST_CHANNELS or not 1000 <= rate <= 768_000:
+        if found is None or not (
+            1 <= channels <= MOST_CHANNELS and LOWEST_RATE <= rate <= HIGHEST_RATE
+        ):
             raise ConfigError(
                 f"raw is {text!r}",
                 None,

@@ -1,96 +1,23 @@
-"""Probe and read audio files; the doors to writing them.
+"""The door to recordings: what a file holds, and its samples.
 
-libsndfile reads what it knows; FFmpeg reads the rest, and goes on where libsndfile gives up
-half-way. Three things libsndfile knows go to FFmpeg all the same: MP3, because libsndfile's
-decoder writes notes to the terminal; Ogg of more than two channels, because libsndfile leaves
-them in Vorbis's order of speakers; and Ogg files joined end to end, of which libsndfile reads
-the first.
+A file's bytes are looked at in another process (`sandbox`), so that no file can end this one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import soundfile
-
-from speakup.blocks import Block, reframed
+from speakup.blocks import Block
 from speakup.errors import InputError
-from speakup.media.ffmpeg import AvFile, about_the_recording, cut_short
-from speakup.media.formats import OutputFormat, resolve_format, video_extension
-from speakup.media.repair import mended
-from speakup.media.writer import AudioWriter
+from speakup.media import sandbox
+from speakup.media.formats import video_extension
+from speakup.media.samples import AudioInfo
 
-__all__ = [
-    "AudioInfo",
-    "AudioWriter",
-    "OutputFormat",
-    "kept_extension",
-    "probe",
-    "read_blocks",
-    "resolve_format",
-]
-
-
-_UNKNOWN_FRAMES = 2**63 - 1
-"""What libsndfile gives for FLAC that was written to a pipe and states no length."""
-
-_MPEG_EXTENSIONS = (".mp1", ".mp2", ".mp3", ".mpga")
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """Say what a file holds.
-
-    Attributes:
-        path: The file.
-        container: The file format, by its short name.
-        codec: How the samples are coded.
-        sample_rate: In Hz, of the decoded samples.
-        channels: How many.
-        samples: Per channel; None where only decoding can tell.
-        seconds: The length; an estimate where `samples` is None; None where nothing tells.
-        has_video: Whether there are moving pictures; a cover picture is none.
-        tracks: How many audio tracks; what else is said here is about one of them.
-        start: When the track begins on the clock of the pictures, in seconds; 0 without any.
-        tags: Title, artist and the like under FFmpeg's names, in lower case. Tags about the
-            file's encoding (encoder, replay gain, brands ...) are left out.
-        cover: The cover picture as a JPEG or PNG file.
-    """
-
-    path: Path
-    container: str
-    codec: str
-    sample_rate: int
-    channels: int
-    samples: int | None
-    seconds: float | None
-    has_video: bool
-    tags: dict[str, str]
-    cover: bytes | None = field(default=None, repr=False)
-    tracks: int = 1
-    start: float = 0.0
-
-    @property
-    def sure_seconds(self) -> float | None:
-        """The length, where the file is large enough to vouch for it; None elsewhere.
-
-        A length is often a mere claim: a field in a header that anything may have written, or the
-        file's size by a bit rate, where the file may end in other things than sound. It is taken
-        for sure only where there is a byte or more for every sample. So it is of PCM, of most
-        lossless files, and never of MP3 and the like, which have a tenth of that. Whatever a file
-        claims, what is sure of it is in proportion to its size.
-        """
-        samples = (self.seconds or 0.0) * self.sample_rate * self.channels
-        with contextlib.suppress(OSError):
-            return self.seconds if samples <= self.path.stat().st_size else None
-        return None
+__all__ = ["AudioInfo", "kept_extension", "probe", "read_blocks"]
 
 
 def probe(path: str | os.PathLike[str], track: int | None = None) -> AudioInfo:
@@ -101,30 +28,10 @@ def probe(path: str | os.PathLike[str], track: int | None = None) -> AudioInfo:
         track: Which of its audio tracks, from 1; None takes the main one.
 
     Raises:
-        InputError: there is no such file or track, it is empty, is no audio or holds none, or
-            must not be read.
+        InputError: there is no such file or track, it is empty, is no audio or holds none, must
+            not be read, or takes its decoder down.
     """
-    path = _readable(path)
-    sound = _open_soundfile(path, track)
-    if sound is None or next(_soundfile_blocks(sound, 1), None) is None:
-        with AvFile(path, track) as file:
-            return _av_info(path, file)
-    tags, cover, has_video = _soundfile_tags(sound), None, False
-    with sound, contextlib.suppress(InputError), AvFile(path) as file:
-        tags, cover, has_video = file.tags(), file.cover(), file.has_video
-    samples = sound.frames if sound.frames < _UNKNOWN_FRAMES else None
-    return AudioInfo(
-        path,
-        container=sound.format.lower().replace("wavex", "wav"),
-        codec=sound.subtype.lower(),
-        sample_rate=sound.samplerate,
-        channels=sound.channels,
-        samples=samples,
-        seconds=None if samples is None else samples / sound.samplerate,
-        has_video=has_video,
-        tags=tags,
-        cover=cover,
-    )
+    return sandbox.probe(_readable(path), track)
 
 
 def kept_extension(path: str | os.PathLike[str]) -> str | None:
@@ -134,28 +41,9 @@ def kept_extension(path: str | os.PathLike[str]) -> str | None:
     """
     extension = video_extension(os.fspath(path))
     if extension is not None and os.path.isfile(path):
-        with contextlib.suppress(InputError), AvFile(_readable(path)) as file:
-            return extension if file.has_video else None
+        with contextlib.suppress(InputError):
+            return extension if sandbox.has_pictures(_readable(path)) else None
     return extension
-
-
-def _av_info(path: Path, file: AvFile) -> AudioInfo:
-    cover = file.cover()
-    frame = file.first_frame()
-    return AudioInfo(
-        path,
-        container=file.container_name,
-        codec=file.stream.codec_context.codec.canonical_name,
-        sample_rate=frame.sample_rate,
-        channels=frame.layout.nb_channels,
-        samples=None,
-        seconds=file.seconds,
-        has_video=file.has_video,
-        tags=file.tags(),
-        cover=cover,
-        tracks=len(file.container.streams.audio),
-        start=frame.time or 0.0 if file.has_video else 0.0,
-    )
 
 
 def read_blocks(
@@ -184,40 +72,8 @@ def read_blocks(
     Raises:
         InputError: as `probe`, or when nothing can be decoded.
     """
-    path = _readable(path)
     notes = [] if warnings is None else warnings
-    done = 0
-    stopped: list[str] = []
-    sound = _open_soundfile(path, track)
-    if sound is not None:
-        with sound:
-            for block in _soundfile_blocks(sound, block_samples):
-                done += block.shape[1]
-                yield block
-            notes += _missing_from_wav(sound)
-            if done >= sound.frames:
-                return
-            if sound.frames < _UNKNOWN_FRAMES:
-                stopped = [cut_short(done / sound.samplerate, sound.frames / sound.samplerate)]
-            shape = (sound.samplerate, sound.channels)
-    try:
-        with AvFile(path, track) as file:
-            if done and (file.stream.rate, file.stream.channels) != shape:
-                notes += stopped
-                return
-            yield from reframed(_without_start(file.arrays(notes), done), block_samples)
-    except InputError:
-        if not done:
-            raise
-        notes += stopped
-
-
-def _without_start(arrays: Iterable[Block], samples: int) -> Iterator[Block]:
-    """Drop the first samples of arrays (C, T)."""
-    for array in arrays:
-        if samples < array.shape[1]:
-            yield array[:, samples:]
-        samples = max(samples - array.shape[1], 0)
+    yield from sandbox.blocks(_readable(path), block_samples, track, notes)
 
 
 def _readable(path: str | os.PathLike[str]) -> Path:
@@ -244,65 +100,3 @@ def _readable(path: str | os.PathLike[str]) -> Path:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot be read: {reason}", path) from error
     return path
-
-
-def _open_soundfile(path: Path, track: int | None) -> soundfile.SoundFile | None:
-    """Open with libsndfile; None where FFmpeg is to read the file."""
-    if _is_mpeg(path) or track not in (None, 1):
-        return None
-    try:
-        sound = soundfile.SoundFile(mended(path) or path)
-    except (soundfile.SoundFileError, TypeError, ValueError, OSError):
-        return None
-    is_hard_ogg = sound.format == "OGG" and (sound.channels > 2 or _is_joined_ogg(path))
-    if sound.frames <= 0 or is_hard_ogg:
-        sound.close()
-        return None
-    return sound
-
-
-def _is_mpeg(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(3)
-    frame_sync = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
-    return path.suffix.lower() in _MPEG_EXTENSIONS or head == b"ID3" or frame_sync
-
-
-def _is_joined_ogg(path: Path) -> bool:
-    """Tell whether the last page belongs to another stream than the first (RFC 3533, section 4)."""
-    with path.open("rb") as file:
-        first = file.read(18)
-        file.seek(-min(2**16 + 2**10, path.stat().st_size), os.SEEK_END)
-        last = file.read()
-    at = last.rfind(b"OggS")
-    return at >= 0 and last[at + 14 : at + 18] != first[14:18]
-
-
-def _soundfile_blocks(sound: soundfile.SoundFile, block_samples: int) -> Iterator[Block]:
-    """Read to the end, or to the first block that cannot be decoded whole."""
-    with contextlib.suppress(soundfile.SoundFileError):
-        while len(samples := sound.read(block_samples, dtype="float32", always_2d=True)):
-            yield np.ascontiguousarray(samples.T)
-
-
-def _soundfile_tags(sound: soundfile.SoundFile) -> dict[str, str]:
-    metadata = sound.copy_metadata()
-    return about_the_recording(
-        {name.replace("tracknumber", "track"): text for name, text in metadata.items()}
-    )
-
-
-def _missing_from_wav(sound: soundfile.SoundFile) -> list[str]:
-    """Compare the size in a WAV's header with what is there; libsndfile only logs it.
-
-    Sizes next to 2 or 4 GiB are placeholders of programs that wrote to a pipe.
-    """
-    found = re.search(r"^data : (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
-    if found is None:
-        return []
-    promised, there = int(found[1]), int(found[2])
-    placeholder = (promised + 2**16) % 2**31 <= 2**16
-    if there >= promised or placeholder:
-        return []
-    seconds = sound.frames / sound.samplerate
-    return [cut_short(seconds, seconds * promised / there)]

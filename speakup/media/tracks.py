@@ -10,7 +10,7 @@ from pathlib import Path
 from speakup.config import Config
 from speakup.errors import InputError
 from speakup.media import recording
-from speakup.media.formats import PICTURES, OutputFormat, resolve_format
+from speakup.media.formats import COVERED, PICTURES, OutputFormat, resolve_format
 from speakup.media.recording import AudioInfo
 from speakup.media.video import Track, VideoWriter
 from speakup.media.writer import AudioWriter, Writer
@@ -45,7 +45,7 @@ def plan_tracks(
         source: What is enhanced.
         target: What is written; its extension decides the format unless the configuration does.
         config: What to do.
-        notes: Takes a line for each track that is left out.
+        notes: Takes a line for each track, and for each thing beside it, that is left out.
 
     Raises:
         InputError: the source, or the track named, cannot be read.
@@ -53,6 +53,8 @@ def plan_tracks(
     """
     main = recording.probe(source, config.track)
     planned = [_planned(main, config.track, target, config)]
+    if planned[0].output_format.name in COVERED:
+        notes += main.notes
     if config.track is not None or main.tracks < 2:
         return tuple(planned)
     if planned[0].output_format.name not in PICTURES:

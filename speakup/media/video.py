@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from speakup.blocks import Block
 from speakup.errors import ConfigError
+from speakup.media import covers
 from speakup.media.encoders import PROGRAM, AudioTrack, open_container
 from speakup.media.ffmpeg import AvFile, about_the_recording
 from speakup.media.formats import OutputFormat
@@ -277,6 +278,9 @@ class _Container:
         self.warnings.append(f"left out: {what}{codec}, which {self._name} cannot hold")
 
     def _add_cover(self, stream: Any) -> None:
+        if _codec(stream) not in ("mjpeg", "png"):
+            self.warnings.append("left out: a cover picture that is not JPEG or PNG")
+            return
         if self._name in _QUICKTIME:
             with contextlib.suppress(ValueError):
                 self._copy(stream)
@@ -320,7 +324,10 @@ class _Container:
                 waiting.append(packet)
                 break
             data = bytes(packet)
-            kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+            if (fault := covers.fault(data)) is not None:
+                self.warnings.append(f"left out: a cover picture, {fault}")
+                continue
+            kind = covers.kind(data)
             name = "cover.png" if kind == "png" else "cover.jpg"
             self._out.add_attachment(name, f"image/{kind}", data)
         self._pending = waiting[0] if waiting else None

@@ -366,3 +366,23 @@ def test_reading_changes_nothing(tmp_path: Path) -> None:
     read(path)
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
     assert os.listdir(tmp_path) == ["a.wav"]
+
+
+@pytest.mark.parametrize(
+    ("rate", "taken"), [(1, False), (1999, False), (2000, True), (768_000, True), (768_001, False)]
+)
+@pytest.mark.parametrize("extension", ["wav", "paf", "caf"])
+def test_rates_that_are_no_sounds_are_refused(
+    tmp_path: Path, extension: str, rate: int, taken: bool
+) -> None:
+    path = tmp_path / f"a.{extension}"
+    soundfile.write(path, noise(2, 1000).T, rate, "PCM_16", format=extension.upper())
+    if taken:
+        assert (probe(path).sample_rate, read(path).shape) == (rate, (2, 1000))
+    else:
+        assert f"{rate} Hz; 2 to 768 kHz" in refused(path)
+
+
+def test_more_channels_than_a_studio_has_are_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros((100, 65)), RATE)
+    assert "65 channels; 64 are supported" in refused(tmp_path / "a.wav")
