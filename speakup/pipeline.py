@@ -150,7 +150,8 @@ class Pipeline:
             source: Any audio or video file that can be decoded.
             target: The file to write; its extension decides the format unless the configuration
                 does. It appears only when it is whole.
-            overwrite: Replace a target that exists; else it is kept and reported as skipped.
+            overwrite: Replace a target that exists; else it is kept and reported as skipped, and
+                what appears in its place during the work is an error.
             progress: Called as (what is done, seconds done, seconds in all or None), by any thread.
             when_whole: Called with the output's size and times when it is whole and about to
                 appear; what this raises keeps it from appearing.
@@ -171,7 +172,7 @@ class Pipeline:
         tell = progress or (lambda doing, done, total: None)
         done: list[_Done] = []
         # Opened first: what cannot be written is known before the work is done.
-        with open_writer(source, target, tracks, settle) as writer:
+        with open_writer(source, target, tracks, settle, overwrite=overwrite) as writer:
             for track in tracks:
                 if done:
                     writer.next_track()

@@ -9,6 +9,7 @@ from speakup import errors
 from speakup.cli.terminal import Terminal
 from speakup.config import Config
 from speakup.errors import InputError, SpeakupError
+from speakup.files import temporary_folder
 from speakup.folders.plan import Job
 from speakup.folders.run import Accounts
 from speakup.measure.delivery import resolve_target
@@ -17,7 +18,7 @@ from speakup.media.formats import PICTURES, OutputFormat, resolve_format
 from speakup.models.cards import ModelCard
 from speakup.models.catalogue import foresee_models
 from speakup.result import duration, error_json
-from speakup.spool import spooled_bytes, temporary_folder
+from speakup.spool import spooled_bytes
 
 
 def tell_plan(

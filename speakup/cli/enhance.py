@@ -126,6 +126,7 @@ def enhance(
     config: Config,
 ) -> int:
     """Clean recordings, restore their top and set their loudness."""
+    from speakup.files import check_free
     from speakup.folders.plan import Job, Plan, plan_jobs
 
     terminal = Terminal(quiet=quiet, verbose=verbose, progress=not no_progress)
@@ -151,6 +152,8 @@ def enhance(
             report,
             "Make one of each with speakup report",
         )
+    if report is not None:
+        check_free(report, overwrite=overwrite)
     if dry_run:
         from speakup.cli.dryrun import tell_plan
 
@@ -166,7 +169,7 @@ def enhance(
 
         job = plan.jobs[0]
         assert job.target is not None
-        write_report(job.source, job.target, report)
+        write_report(job.source, job.target, report, overwrite=overwrite)
         terminal.say(f"report: {report}")
     return exit_code(summary.results)
 

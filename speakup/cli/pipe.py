@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,29 +84,20 @@ def run_pipe(
     Raises:
         SpeakupError: as `Pipeline.run`.
     """
-    from speakup.files import Temporary
+    from speakup.files import TemporaryFolder
     from speakup.media import pipes
-    from speakup.spool import temporary_folder
 
     layout = None if raw is None else pipes.RawFormat.parse(raw)
-    place = temporary_folder()
-    with tempfile.TemporaryDirectory(
-        prefix="speakup-", dir=place, ignore_cleanup_errors=True
-    ) as name:
-        folder = Path(name)
-        read, written = Path(source), Path(target)
-        held = None
+    with TemporaryFolder() as folder:
+        read = folder / "input" if source == PIPE else Path(source)
+        written = folder / "output" if target == PIPE else Path(target)
+        names = {
+            str(read): pipes.STDIN if source == PIPE else source,
+            str(written): pipes.STDOUT if target == PIPE else target,
+        }
         try:
             if source == PIPE:
-                held = Temporary(folder / "input")
-                read = held.path
                 _take(read, layout)
-            if target == PIPE:
-                written = folder / "output"
-            names = {
-                str(read): pipes.STDIN if source == PIPE else source,
-                str(written): pipes.STDOUT if target == PIPE else target,
-            }
             result = _enhanced(read, written, config, terminal, names, overwrite=overwrite)
             tell(_renamed(result, source, target))
             if target == PIPE:
@@ -116,9 +106,6 @@ def run_pipe(
             # Who reads stdout has had enough; there is nothing to say, also not at the exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return OutputError.exit_code
-        finally:
-            if held is not None:
-                held.remove()
     return 0
 
 

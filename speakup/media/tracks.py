@@ -86,7 +86,9 @@ def open_writer(
     source: Path,
     target: Path,
     tracks: Sequence[PlannedTrack],
-    when_whole: Callable[[os.stat_result], None] | None,
+    when_whole: Callable[[os.stat_result], None] | None = None,
+    *,
+    overwrite: bool = True,
 ) -> Writer:
     """Give what writes the tracks: a sound file, or the source's pictures with new sound."""
     main = tracks[0]
@@ -95,7 +97,7 @@ def open_writer(
             Track(track.number or 1, track.channels, track.output_format, track.info.start)
             for track in tracks
         ]
-        return VideoWriter(target, source, made, when_whole=when_whole)
+        return VideoWriter(target, source, made, when_whole=when_whole, overwrite=overwrite)
     return AudioWriter(
         target,
         main.output_format.sample_rate,
@@ -104,4 +106,5 @@ def open_writer(
         tags=main.info.tags,
         cover=main.info.cover,
         when_whole=when_whole,
+        overwrite=overwrite,
     )
