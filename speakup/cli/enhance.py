@@ -98,6 +98,7 @@ Raw = Annotated[
 ]
 
 
+_NOTHING_WRITTEN = "interrupted: nothing is written. The same command starts anew"
 _FEW = 5
 """Up to so many files are named one by one."""
 
@@ -209,6 +210,9 @@ class _Run:
         from speakup.folders.run import run_jobs
 
         def say_interrupted() -> None:
+            if len(self._jobs) == 1 and not self._done:
+                self._terminal.error(_NOTHING_WRITTEN)
+                return
             done = f"{self._done} of {len(self._jobs)} files are done"
             how = self._how_to_go_on(overwrite, resume)
             self._terminal.error(f"interrupted: {done}. {how} goes on where it stopped")
@@ -248,7 +252,7 @@ class _Run:
         """Enhance the one recording, whose input or output is a pipe; give the exit code."""
 
         def say_interrupted() -> None:
-            self._terminal.error("interrupted")
+            self._terminal.error(_NOTHING_WRITTEN)
 
         ends = (source, target, self._config, self._terminal, self._tell)
         try:

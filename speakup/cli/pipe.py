@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speakup.cli import progress
-from speakup.cli.terminal import LOADING
+from speakup.cli.terminal import LOADING, give_up_output
 from speakup.config import Config
 from speakup.errors import ConfigError, InputError, OutputError, SpeakupError
 
@@ -103,8 +103,7 @@ def run_pipe(
             if target == PIPE:
                 pipes.pour(written, sys.stdout.buffer)
         except BrokenPipeError:
-            # Who reads stdout has had enough; there is nothing to say, also not at the exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            give_up_output()  # Who reads it has had enough; there is nothing to say.
             return OutputError.exit_code
     return 0
 
