@@ -12,12 +12,13 @@ import contextlib
 import dataclasses
 import itertools
 import math
+import numbers
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -363,10 +364,11 @@ def _checked(waveform: ArrayLike) -> Block:
     return np.asarray(samples, np.float32)
 
 
-def _checked_rate(sample_rate: int) -> int:
-    if sample_rate < 1:
-        raise ConfigError(f"sample-rate is {sample_rate}", None, "Give the recording's, in Hz")
-    return sample_rate
+def _checked_rate(sample_rate: Any) -> int:
+    if not isinstance(sample_rate, numbers.Integral) or sample_rate < 1:
+        problem = f"the waveform's rate is {sample_rate!r}"
+        raise ConfigError(problem, None, "Give a whole number of Hz")
+    return int(sample_rate)
 
 
 def _is_there(target: Path, source: Path) -> bool:

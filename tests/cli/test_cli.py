@@ -165,7 +165,7 @@ def test_nothing_said_means_the_defaults(speakup: Any, monkeypatch: pytest.Monke
         (["enhance", "talk.wav", "--sample-rate", "44.1k"], "sample-rate is '44.1k'. Give"),
         (["enhance", "talk.wav", "--upsample", "some"], "upsample is 'some'. Choose from auto"),
         (["enhance", "talk.wav", "--loudness", "loud", *PLAIN], "loudness is 'loud'. Choose"),
-        (["enhance", "talk.wav", "--device", "abacus", *PLAIN], "device 'abacus' is unknown"),
+        (["enhance", "talk.wav", "--device", "abacus", *PLAIN], "device is 'abacus'"),
         (["enhance", "talk.wav", "-o", "talk.xyz", *PLAIN], ".xyz is not a format"),
         (["enhance", "talk.wav", "junk.wav", "-o", "out.wav"], "out.wav: is one file's name for 2"),
         (["enhance", "talk.wav", "junk.wav", "--report", "p.html"], "p.html: a report shows one"),
