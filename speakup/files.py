@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from speakup.errors import InputError, OutputError
+from speakup.result import size
 
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
@@ -333,6 +334,30 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     """
     if not overwrite and os.path.lexists(path):
         raise output_error(FileExistsError(errno.EEXIST, ""), path)
+
+
+def check_space(folder: Path | str, needed: float, what: str, elsewhere: str) -> None:
+    """See to it, before the work, that a disk has room.
+
+    Args:
+        folder: A folder on it.
+        needed: Bytes.
+        what: What they are for.
+        elsewhere: What to do where there is no room to be made.
+
+    Raises:
+        OutputError: it has not, or it cannot be told.
+    """
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise output_error(error, folder, elsewhere) from error
+    if free < needed:
+        raise OutputError(
+            f"too small {what}: {size(needed)} are needed, {size(free)} free",
+            folder,
+            f"Make room there, or {elsewhere}",
+        )
 
 
 def output_error(

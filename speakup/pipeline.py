@@ -31,7 +31,7 @@ from speakup.measure.delivery import resolve_target
 from speakup.measure.loudness import LoudnessMeter
 from speakup.measure.survey import Survey, survey
 from speakup.media import recording
-from speakup.media.tracks import PlannedTrack, open_writer, plan_tracks
+from speakup.media.tracks import PlannedTrack, check_output_room, open_writer, plan_tracks
 from speakup.media.writer import Writer
 from speakup.models.catalogue import LoadedModel, choose_models, load_model
 from speakup.networks.compute import Compute
@@ -177,19 +177,20 @@ class Pipeline:
             for track in tracks:
                 if done:
                     writer.next_track()
-                done.append(self._run_track(source, track, writer, tell))
+                done.append(self._run_track(source, target, track, writer, tell))
         notes += writer.warnings
         if writer.clipped_samples:
             notes.append(f"{writer.clipped_samples} samples beyond full scale were cut down")
         return _result(source, target, done, notes, time.perf_counter() - started)
 
     def _run_track(
-        self, source: Path, track: PlannedTrack, writer: Writer, tell: Progress
+        self, source: Path, target: Path, track: PlannedTrack, writer: Writer, tell: Progress
     ) -> _Done:
         notes: list[str] = []
         mono = self.config.channels == "mono"
         rate, rate_out = track.info.sample_rate, track.output_format.sample_rate
         check_room(track.info.sure_seconds, rate_out, track.channels)
+        check_output_room(target, track, track.info.sure_seconds)
         meter = LoudnessMeter(rate_out, track.channels)
         blocks = recording.read_blocks(source, track=track.number, warnings=notes)
         with contextlib.closing(ahead(prepared(blocks, mono=mono))) as decoded:
@@ -198,6 +199,7 @@ class Pipeline:
         if found.samples == 0:
             raise InputError("holds no audio samples", source)
         check_room(seconds := found.samples / rate, rate_out, track.channels)
+        check_output_room(target, track, seconds)
         chain = self.chain(found, rate_out)
         blocks = prepared(recording.read_blocks(source, track=track.number), mono=mono)
         restored = flow(told(blocks, rate, seconds, "enhance", tell), chain)

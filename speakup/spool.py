@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 from collections.abc import Iterator
 from types import TracebackType
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speakup.errors import OutputError
-from speakup.files import ANOTHER_TEMPORARY_FOLDER, output_error, temporary_folder
+from speakup.files import ANOTHER_TEMPORARY_FOLDER, check_space, output_error, temporary_folder
 
 _BLOCK = 1 << 16
 _LEVELS_PER_SECOND = 24_000  # bytes of what settling a gain keeps beside the recording
@@ -96,19 +95,9 @@ def check_room(seconds: float | None, sample_rate: int, channels: int) -> None:
     Raises:
         OutputError: it has not.
     """
-    folder = temporary_folder()
     needed = spooled_bytes(seconds or 0.0, sample_rate, channels)
-    try:
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise _spool_error(error) from error
-    if free < needed:
-        raise OutputError(
-            f"too small to keep the recording between two passes: {needed / 1e9:.2f} GB are "
-            f"needed, {free / 1e9:.2f} GB free",
-            folder,
-            f"Make room there, or {ANOTHER_TEMPORARY_FOLDER}",
-        )
+    what = "to keep the recording between two passes"
+    check_space(temporary_folder(), needed, what, ANOTHER_TEMPORARY_FOLDER)
 
 
 def _spool_error(error: OSError) -> OutputError:

@@ -386,8 +386,8 @@ def test_dry_run_writes_nothing(speakup: Any, models: tuple[str, ...]) -> None:
 
     done = speakup("enhance", "talk.wav", *models, "--dry-run", "-o", "new.wav")
     # One second in mono at 44.1 kHz: 3 bytes a sample written, 4 kept and 24 kB of levels.
-    assert "disk: up to 0.1 MB for the sound" in done.err
-    assert "up to 0.2 MB in " in done.err
+    assert "disk: up to 132 kB for the sound" in done.err
+    assert "up to 200 kB in " in done.err
 
     words = ["--dry-run", "--json", "-o", "new/", "-f", "mp3"]
     done = speakup("enhance", "talk.wav", "junk.wav", *models, *words)
