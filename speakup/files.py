@@ -13,18 +13,26 @@ import importlib
 import os
 import re
 import secrets
+import shutil
+import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from speakup.errors import InputError, OutputError
+from speakup.result import size
 
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 _LEFT_BEHIND = re.compile(r"\..*\.[0-9a-f]{8}\.speakup\.(part|claim)", re.DOTALL)
 _ORDINARY = 0o666
-"""Less the umask; a temporary file becomes an ordinary one, not one of mode 0600."""
+"""Less the umask, the mode of any new file."""
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+ANOTHER_TEMPORARY_FOLDER = "name another temporary folder in TMPDIR"
 
 NO_SURPRISE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """To open no link, and wait for nobody at the other end of what is no ordinary file."""
@@ -38,6 +46,7 @@ _REASONS = {
     errno.EPERM: ("no permission to write there", None),
     errno.EROFS: ("the disk is read-only", None),
     errno.EFBIG: ("the file is too big for this disk", "Choose flac"),
+    errno.EEXIST: ("it is there already", "Set `overwrite` to replace it"),
     errno.ENAMETOOLONG: ("the name is too long for this disk", None),
     errno.EMFILE: ("too many files are open", "Raise the limit (ulimit -n)"),
     errno.ENFILE: ("too many files are open on this machine", "End some programs"),
@@ -50,8 +59,12 @@ _guard = threading.RLock()
 class Temporary:
     """An empty hidden file beside the place it is to have, locked until it is there or removed.
 
+    Nobody else can read it before it is in place. There it has the owner and the mode of what it
+    replaces, or those of any new file.
+
     Args:
-        place: Where the whole file is to appear.
+        place: Where the whole file is to appear; a link there is replaced itself.
+        overwrite: Whether it may replace what is there by then.
 
     Attributes:
         path: Where it is now.
@@ -60,13 +73,11 @@ class Temporary:
         OSError: it cannot be made there.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, *, overwrite: bool = True) -> None:
+        self._place, self._overwrite = place, overwrite
         while True:
-            # 40 characters of at most 4 bytes, so that no system finds the name too long.
-            name = f".{place.stem[:40]}.{secrets.token_hex(4)}.speakup.part"
-            self.path = place.with_name(name)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-            self._descriptor = os.open(self.path, flags, _ORDINARY)
+            self.path = _hidden(place)
+            self._descriptor = os.open(self.path, _NEW, 0o600)
             _lock(self._descriptor, wait=True)
             # Before it was locked, somebody who clears up may have taken it for left behind.
             if _is_at(self._descriptor, self.path):
@@ -79,15 +90,20 @@ class Temporary:
         """Give a descriptor to read and write, which the caller closes."""
         return os.dup(self._descriptor)
 
-    def move(self, place: Path) -> None:
-        """Put the file into place, where it replaces what is there.
+    def move(self) -> None:
+        """Put the file into place.
 
         Raises:
+            FileExistsError: something has appeared there that is not to be replaced.
             OSError: it cannot be put there.
         """
+        self._take_over_rights()
         if fcntl is None:
             self._close()  # Windows moves no open file.
-        os.replace(self.path, place)
+        if self._overwrite:
+            os.replace(self.path, self._place)
+        else:
+            _move_to_free_name(self.path, self._place)
         self._close()
 
     def remove(self) -> None:
@@ -99,12 +115,81 @@ class Temporary:
                 self.path.unlink()
         self._close()
 
+    def _take_over_rights(self) -> None:
+        if fcntl is None:
+            return
+        there = None
+        with contextlib.suppress(FileNotFoundError):
+            there = self._place.lstat()
+        if there is None or not stat.S_ISREG(there.st_mode):
+            mode = _usual_mode(self._place)
+        else:
+            mode, own = there.st_mode & 0o777, os.fstat(self._descriptor)
+            if (there.st_uid, there.st_gid) != (own.st_uid, own.st_gid):
+                mode &= _give_to(self._descriptor, there)
+        with contextlib.suppress(OSError):  # Not every disk has modes.
+            os.fchmod(self._descriptor, mode)
+
     def _close(self) -> None:
         with _guard:
             _held.discard(self.path)
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+class TemporaryFolder:
+    """A private folder in the temporary one, gone with all in it at the end of the block.
+
+    What runs that were killed have left there goes at its beginning.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+
+    def __enter__(self) -> Path:
+        parent = Path(temporary_folder())
+        clear(parent)
+        self._descriptor = -1
+        try:
+            while True:
+                self.path = _hidden(parent / "speakup")
+                self.path.mkdir(0o700)
+                if fcntl is None:
+                    break
+                self._descriptor = os.open(self.path, os.O_RDONLY)
+                _lock(self._descriptor, wait=True)
+                if _is_at(self._descriptor, self.path):
+                    break
+                os.close(self._descriptor)
+        except OSError as error:
+            raise output_error(error, parent, ANOTHER_TEMPORARY_FOLDER) from error
+        with _guard:
+            _held.add(self.path)
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        _remove(self.path)
+        with _guard:
+            _held.discard(self.path)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
+def temporary_folder() -> str:
+    """Name the folder for temporary files: the one in TMPDIR, or the system's.
+
+    Raises:
+        OutputError: there is none that can be written.
+    """
+    try:
+        return tempfile.gettempdir()
+    except OSError as error:
+        raise OutputError(
+            "there is no temporary folder that can be written",
+            None,
+            "Name one in TMPDIR, or make room in /tmp",
+        ) from error
 
 
 class Claim:
@@ -178,17 +263,17 @@ def locked(path: Path) -> Iterator[int]:
 
 
 def clear(folder: Path) -> None:
-    """Remove the temporary files and claims that killed runs have left in a folder."""
+    """Remove the temporary files, folders and claims that killed runs have left in a folder."""
     if fcntl is None:
         return
     with contextlib.suppress(OSError):
         names = [name for name in os.listdir(folder) if _LEFT_BEHIND.fullmatch(name)]
         for path in map(folder.joinpath, names):
             with contextlib.suppress(OSError):
-                descriptor = os.open(path, os.O_RDWR | NO_SURPRISE)
+                descriptor = _opened(path)
                 try:
                     if _lock(descriptor, wait=False) and _is_at(descriptor, path):
-                        path.unlink()
+                        _remove(path)
                 finally:
                     os.close(descriptor)
 
@@ -197,28 +282,82 @@ def remove_all() -> None:
     """Remove what this process holds, because it is about to end without unwinding."""
     with _guard:
         for path in list(_held):
-            with contextlib.suppress(OSError):
-                path.unlink()
+            _remove(path)
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def output_place(path: Path) -> Path:
+    """Give where an output goes: through a link to what it points at, as with any program.
+
+    Raises:
+        OutputError: what is there is no ordinary file.
+        OSError: it cannot be told.
+    """
+    place = Path(os.path.realpath(path))
+    with contextlib.suppress(FileNotFoundError):
+        mode = place.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "is a folder" if stat.S_ISDIR(mode) else "is not an ordinary file"
+            raise OutputError(kind, path, "Name a file to write to")
+    return place
+
+
+def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
     """Write a file that appears under its name only when it is whole.
+
+    Args:
+        path: The file.
+        data: All that it is to hold.
+        overwrite: Whether it may replace what is there.
 
     Raises:
         OutputError: it cannot be written.
     """
     try:
-        temporary = Temporary(path)
+        temporary = Temporary(output_place(path), overwrite=overwrite)
         try:
             with os.fdopen(temporary.open(), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.move(path)
+            temporary.move()
         finally:
             temporary.remove()
     except OSError as error:
         raise output_error(error, path) from error
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """See to it, before the work, that what is there is to be replaced.
+
+    Raises:
+        OutputError: it is not.
+    """
+    if not overwrite and os.path.lexists(path):
+        raise output_error(FileExistsError(errno.EEXIST, ""), path)
+
+
+def check_space(folder: Path | str, needed: float, what: str, elsewhere: str) -> None:
+    """See to it, before the work, that a disk has room.
+
+    Args:
+        folder: A folder on it.
+        needed: Bytes.
+        what: What they are for.
+        elsewhere: What to do where there is no room to be made.
+
+    Raises:
+        OutputError: it has not, or it cannot be told.
+    """
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise output_error(error, folder, elsewhere) from error
+    if free < needed:
+        raise OutputError(
+            f"too small {what}: {size(needed)} are needed, {size(free)} free",
+            folder,
+            f"Make room there, or {elsewhere}",
+        )
 
 
 def output_error(
@@ -240,15 +379,17 @@ def output_error(
 def unchanged(
     source: Path, then: Callable[[os.stat_result], None] | None
 ) -> Callable[[os.stat_result], None]:
-    """Note a file's size and time; give what raises where they have changed, before `then`.
+    """Note what a file is like; give what raises where that has changed, before `then`.
 
     The survey and the stages each read the file, and a recorder or a download may still write it.
+    Who keeps its size and sets its time back has changed its inode, or the time of that.
     """
 
-    def state() -> tuple[int, int] | None:
+    def state() -> tuple[int, ...] | None:
         with contextlib.suppress(OSError):
             found = source.stat()
-            return found.st_size, found.st_mtime_ns
+            times = found.st_mtime_ns, found.st_ctime_ns
+            return found.st_dev, found.st_ino, found.st_size, *times
         return None
 
     before = state()
@@ -262,6 +403,73 @@ def unchanged(
             then(written)
 
     return settle
+
+
+def _hidden(place: Path) -> Path:
+    """Give a new name beside a place by which it is known that this program made what has it."""
+    # 40 characters of at most 4 bytes, so that no system finds the name too long.
+    return place.with_name(f".{place.stem[:40]}.{secrets.token_hex(4)}.speakup.part")
+
+
+def _move_to_free_name(path: Path, place: Path) -> None:
+    """Give a file another name, unless there is something of this name.
+
+    Raises:
+        FileExistsError: there is.
+    """
+    if fcntl is None:
+        os.rename(path, place)  # which replaces nothing on Windows
+        return
+    try:
+        os.link(path, place)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        # FAT and the like have no links: there it is as good as a look can be.
+        if os.path.lexists(place):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), place) from None
+        os.replace(path, place)
+    else:
+        path.unlink()
+
+
+def _usual_mode(place: Path) -> int:
+    """Give the mode that a new file gets there by the umask, or by what the folder prescribes."""
+    path = _hidden(place)
+    descriptor = os.open(path, _NEW, _ORDINARY)
+    try:
+        return os.fstat(descriptor).st_mode & 0o777
+    finally:
+        path.unlink()
+        os.close(descriptor)
+
+
+def _give_to(descriptor: int, owner: os.stat_result) -> int:
+    """Give an open file an owner and a group as far as that is allowed; give what modes fit then.
+
+    What one group might do with a file, another is not to.
+    """
+    for user in (owner.st_uid, -1):
+        with contextlib.suppress(OSError):
+            os.fchown(descriptor, user, owner.st_gid)
+            return 0o777
+    return 0o707
+
+
+def _opened(path: Path) -> int:
+    """Open what is to be cleared up: a file to write, as some disks lock no others, or a folder."""
+    try:
+        return os.open(path, os.O_RDWR | NO_SURPRISE)
+    except IsADirectoryError:
+        return os.open(path, os.O_RDONLY | NO_SURPRISE)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder with all in it, as far as that goes."""
+    try:
+        path.unlink()
+    except OSError:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _lock(descriptor: int, *, wait: bool) -> bool | None:

@@ -12,12 +12,13 @@ import contextlib
 import dataclasses
 import itertools
 import math
+import numbers
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,7 +31,7 @@ from speakup.measure.delivery import level_strength, resolve_target
 from speakup.measure.loudness import LoudnessMeter
 from speakup.measure.survey import Survey, survey
 from speakup.media import recording
-from speakup.media.tracks import PlannedTrack, open_writer, plan_tracks
+from speakup.media.tracks import PlannedTrack, check_output_room, open_writer, plan_tracks
 from speakup.media.writer import Writer
 from speakup.models.catalogue import LoadedModel, choose_models, load_model
 from speakup.networks.compute import Compute
@@ -150,7 +151,8 @@ class Pipeline:
             source: Any audio or video file that can be decoded.
             target: The file to write; its extension decides the format unless the configuration
                 does. It appears only when it is whole.
-            overwrite: Replace a target that exists; else it is kept and reported as skipped.
+            overwrite: Replace a target that exists; else it is kept and reported as skipped, and
+                what appears in its place during the work is an error.
             progress: Called as (what is done, seconds done, seconds in all or None), by any thread.
             when_whole: Called with the output's size and times when it is whole and about to
                 appear; what this raises keeps it from appearing.
@@ -171,24 +173,25 @@ class Pipeline:
         tell = progress or (lambda doing, done, total: None)
         done: list[_Done] = []
         # Opened first: what cannot be written is known before the work is done.
-        with open_writer(source, target, tracks, settle) as writer:
+        with open_writer(source, target, tracks, settle, overwrite=overwrite) as writer:
             for track in tracks:
                 if done:
                     writer.next_track()
-                done.append(self._run_track(source, track, writer, tell))
+                done.append(self._run_track(source, target, track, writer, tell))
         notes += writer.warnings
         if writer.clipped_samples:
             notes.append(f"{writer.clipped_samples} samples beyond full scale were cut down")
         return _result(source, target, done, notes, time.perf_counter() - started)
 
     def _run_track(
-        self, source: Path, track: PlannedTrack, writer: Writer, tell: Progress
+        self, source: Path, target: Path, track: PlannedTrack, writer: Writer, tell: Progress
     ) -> _Done:
         notes: list[str] = []
         mono = self.config.channels == "mono"
         rate, rate_out = track.info.sample_rate, track.output_format.sample_rate
         spools = 1 if level_strength(self.config, self._target) == 0.0 else 2
         check_room(track.info.sure_seconds, rate_out, track.channels, spools=spools)
+        check_output_room(target, track, track.info.sure_seconds)
         meter = LoudnessMeter(rate_out, track.channels)
         blocks = recording.read_blocks(source, track=track.number, warnings=notes)
         with contextlib.closing(ahead(prepared(blocks, mono=mono))) as decoded:
@@ -197,6 +200,7 @@ class Pipeline:
         if found.samples == 0:
             raise InputError("holds no audio samples", source)
         check_room(seconds := found.samples / rate, rate_out, track.channels, spools=spools)
+        check_output_room(target, track, seconds)
         chain = self.chain(found, rate_out)
         blocks = prepared(recording.read_blocks(source, track=track.number), mono=mono)
         restored = flow(told(blocks, rate, seconds, "enhance", tell), chain)
@@ -366,14 +370,15 @@ def _checked(waveform: ArrayLike) -> Block:
     return np.asarray(samples, np.float32)
 
 
-def _checked_rate(sample_rate: int) -> int:
-    if not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
+def _checked_rate(sample_rate: Any) -> int:
+    whole = isinstance(sample_rate, numbers.Integral)
+    if not whole or not LOWEST_RATE <= sample_rate <= HIGHEST_RATE:
         raise ConfigError(
-            f"sample-rate is {sample_rate}",
+            f"the waveform's rate is {sample_rate!r}",
             None,
-            f"Give the recording's, {LOWEST_RATE} to {HIGHEST_RATE} Hz",
+            f"Give a whole number of Hz, {LOWEST_RATE} to {HIGHEST_RATE}",
         )
-    return sample_rate
+    return int(sample_rate)
 
 
 def _is_there(target: Path, source: Path) -> bool:

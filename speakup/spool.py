@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 from collections.abc import Iterator
 from types import TracebackType
@@ -13,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speakup.errors import OutputError
-from speakup.files import output_error
+from speakup.files import ANOTHER_TEMPORARY_FOLDER, check_space, output_error, temporary_folder
 
 _BLOCK = 1 << 16
-_ELSEWHERE = "name another temporary folder in TMPDIR"
 _LEVELS_PER_SECOND = 24_000  # bytes of what settling a gain keeps beside the recording
 
 
@@ -77,22 +75,6 @@ class Spool:
         self.close()
 
 
-def temporary_folder() -> str:
-    """Name the folder that spools are in: the one in TMPDIR, or the system's.
-
-    Raises:
-        OutputError: there is none that can be written.
-    """
-    try:
-        return tempfile.gettempdir()
-    except OSError as error:
-        raise OutputError(
-            "there is no temporary folder that can be written",
-            None,
-            "Name one in TMPDIR, or make room in /tmp",
-        ) from error
-
-
 def spooled_bytes(seconds: float, sample_rate: int, channels: int, *, spools: int = 1) -> int:
     """Give the disk space that a recording takes between its passes: 4 bytes a sample, mostly."""
     return round(seconds * (4 * sample_rate * channels * spools + _LEVELS_PER_SECOND))
@@ -114,20 +96,10 @@ def check_room(seconds: float | None, sample_rate: int, channels: int, *, spools
     Raises:
         OutputError: it has not.
     """
-    folder = temporary_folder()
     needed = spooled_bytes(seconds or 0.0, sample_rate, channels, spools=spools)
-    try:
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise _spool_error(error) from error
-    if free < needed:
-        raise OutputError(
-            f"too small to keep the recording between two passes: {needed / 1e9:.2f} GB are "
-            f"needed, {free / 1e9:.2f} GB free",
-            folder,
-            f"Make room there, or {_ELSEWHERE}",
-        )
+    what = "to keep the recording between two passes"
+    check_space(temporary_folder(), needed, what, ANOTHER_TEMPORARY_FOLDER)
 
 
 def _spool_error(error: OSError) -> OutputError:
-    return output_error(error, temporary_folder(), _ELSEWHERE)
+    return output_error(error, temporary_folder(), ANOTHER_TEMPORARY_FOLDER)

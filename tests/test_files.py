@@ -4,12 +4,23 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from speakup.errors import InputError
-from speakup.files import Temporary, claim, clear, locked, remove_all, unchanged
+from speakup.errors import InputError, OutputError
+from speakup.files import (
+    Temporary,
+    TemporaryFolder,
+    check_free,
+    claim,
+    clear,
+    locked,
+    remove_all,
+    unchanged,
+    write_whole,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "0123456789abcdef"
@@ -50,13 +61,118 @@ def test_a_temporary_file_gets_into_place_or_goes(tmp_path: Path) -> None:
     os.write(descriptor, b"whole")
     os.close(descriptor)
     assert [path.name for path in tmp_path.iterdir()] == [held.path.name]
-    held.move(tmp_path / "a.wav")
+    held.move()
     held.remove()
     assert (tmp_path / "a.wav").read_bytes() == b"whole"
     umask = os.umask(0)
     os.umask(umask)
     assert (tmp_path / "a.wav").stat().st_mode & 0o777 == 0o666 & ~umask
     assert hidden(tmp_path) == []
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+def test_nobody_else_reads_a_file_before_it_is_there_and_then_who_could_read_the_last_one(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "a.wav"
+    place.write_bytes(b"old")
+    for wanted in (0o640, 0o600, 0o604):
+        place.chmod(wanted)
+        held = Temporary(place)
+        assert mode(held.path) == 0o600
+        held.move()
+        assert mode(place) == wanted
+    (tmp_path / "link.wav").symlink_to("a.wav")
+    write_whole(tmp_path / "link.wav", b"new", overwrite=True)
+    assert (place.read_bytes(), mode(place)) == (b"new", 0o604)
+    assert (tmp_path / "link.wav").is_symlink()
+    held = Temporary(tmp_path / "link.wav")  # whose user wants the link itself replaced
+    held.move()
+    assert not (tmp_path / "link.wav").is_symlink()
+    assert mode(tmp_path / "link.wav") & 0o111 == 0
+    assert place.read_bytes() == b"new"
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() != 0, reason="only root gives files away")
+def test_the_owner_of_what_is_replaced_keeps_it(tmp_path: Path) -> None:
+    place = tmp_path / "a.wav"
+    place.write_bytes(b"old")
+    os.chown(place, 1234, 4321)
+    place.chmod(0o640)
+    write_whole(place, b"new", overwrite=True)
+    found = place.stat()
+    assert (found.st_uid, found.st_gid, mode(place)) == (1234, 4321, 0o640)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() != 0, reason="only root can become another")
+def test_a_group_that_cannot_be_kept_leaves_no_other_group_in_its_place() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name, "a.wav")
+        place.write_bytes(b"old")
+        place.chmod(0o664)
+        os.chown(place, 1234, 4321)
+        os.chown(name, 1234, 1234)
+        program = (
+            "import os; from pathlib import Path; from speakup.files import write_whole;"
+            "os.setgroups([]); os.setgid(1234); os.setuid(1234);"
+            f"write_whole(Path({str(place)!r}), b'new', overwrite=True)"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+        found = place.stat()
+        assert (place.read_bytes(), found.st_gid, mode(place)) == (b"new", 1234, 0o604)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_appears_meanwhile_is_not_replaced_unasked(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    if not links:  # as on FAT
+        monkeypatch.setattr(os, "link", no_links)
+    place = tmp_path / "a.wav"
+    held = Temporary(place, overwrite=False)
+    place.write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        held.move()
+    held.remove()
+    assert place.read_bytes() == b"mine"
+    with pytest.raises(OutputError, match=r"a\.wav: it is there already\. Set `overwrite`"):
+        write_whole(place, b"ours")
+    with pytest.raises(OutputError, match="it is there already"):
+        check_free(place, overwrite=False)
+    check_free(place, overwrite=True)
+    place.unlink()
+    write_whole(place, b"ours")
+    assert place.read_bytes() == b"ours"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_a_folder_left_in_the_temporary_one_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    killed(tmp_path, "TemporaryFolder().__enter__().joinpath('input').write_bytes(b'x')")
+    (left,) = tmp_path.iterdir()
+    assert [path.name for path in left.iterdir()] == ["input"]
+    assert mode(left) == 0o700
+    (tmp_path / ".speakup.0123.speakup.part").mkdir()  # somebody else's
+    with TemporaryFolder() as first, TemporaryFolder() as second:
+        assert not left.exists()
+        assert first.is_dir() and second.is_dir() and first != second
+        (second / "a" / "b").mkdir(parents=True)
+    assert [path.name for path in tmp_path.iterdir()] == [".speakup.0123.speakup.part"]
+    with TemporaryFolder() as held:
+        (held / "input").touch()
+        remove_all()
+        assert not held.exists()
 
 
 def test_a_claim_is_had_by_one_at_a_time(tmp_path: Path) -> None:
@@ -113,6 +229,15 @@ def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
     os.utime(source, ns=(0, 1))
     with pytest.raises(InputError, match=r"a\.wav: changed while it was read"):
         settle(source.stat())
+    for in_place in (True, False):  # size and time are set back to what they were
+        before = source.stat()
+        settle = unchanged(source, told.append)
+        place = source if in_place else tmp_path / "b.wav"
+        place.write_bytes(b"two")
+        os.replace(place, source)
+        os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(InputError, match="changed while"):
+            settle(source.stat())
     settle = unchanged(source, told.append)
     source.unlink()
     with pytest.raises(InputError, match="changed while"):

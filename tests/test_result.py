@@ -6,7 +6,7 @@ import json
 import math
 
 from speakup.errors import OutputError
-from speakup.result import Result, StageReport
+from speakup.result import Result, StageReport, size
 
 
 def test_a_result_is_json_with_the_fields_that_scripts_rely_on() -> None:
@@ -62,3 +62,9 @@ def test_an_error_stays_what_it_is_until_scripts_read_it() -> None:
     values = json.loads(json.dumps(result.to_json()))
     message = "b.wav: the disk is full. Free some space"
     assert values["error"] == {"type": "OutputError", "message": message}
+
+
+def test_sizes_are_told_in_units_that_show_them() -> None:
+    told = [0, 1, 999, 1000, 3210, 999_600, 1.5e6, 4.066e9, 2e12]
+    words = "0 bytes, 1 bytes, 999 bytes, 1 kB, 3.21 kB, 1 MB, 1.5 MB, 4.07 GB, 2 TB"
+    assert ", ".join(map(size, told)) == words

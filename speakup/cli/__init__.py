@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -12,8 +13,10 @@ from speakup import __version__
 from speakup.cli import analyze, bench, doctor, enhance, evaluate, export, models, report, train
 from speakup.cli.encoding import adapt
 from speakup.cli.help import Command, Group
-from speakup.cli.terminal import debugging, say_error
-from speakup.errors import ConfigError, SpeakupError
+from speakup.cli.interrupt import interruptible
+from speakup.cli.terminal import Terminal, debugging, give_up_output, say_error
+from speakup.errors import ConfigError, OutputError, SpeakupError
+from speakup.files import output_error
 
 __all__ = ["app", "main"]
 
@@ -76,8 +79,12 @@ def main() -> int:
     adapt(sys.stdout, sys.stderr)  # a name need not be text, nor the terminal Unicode
     command = typer.main.get_command(app)
     try:
-        with command.make_context("speakup", sys.argv[1:]) as context:
-            return int(command.invoke(context) or 0)
+        with (
+            interruptible(lambda: say_error("interrupted")),
+            command.make_context("speakup", sys.argv[1:]) as context,
+        ):
+            code = int(command.invoke(context) or 0)
+            return code or (OutputError.exit_code if Terminal.output_lost else 0)
     except typer.Exit as stop:
         return stop.exit_code
     except _UsageError as error:
@@ -86,12 +93,17 @@ def main() -> int:
         say_error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        say_error("interrupted")
         return 130
-    except BrokenPipeError:
-        # Who reads stdout has had enough; nothing more can be said there, also not at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+    except BrokenPipeError:  # Who reads stdout has had enough.
+        give_up_output()
+        return OutputError.exit_code
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            say_error(error)
+            return 1
+        give_up_output()
+        say_error(output_error(error, "standard output"))
+        return OutputError.exit_code
     except Exception as error:
         say_error(error)
         return 1

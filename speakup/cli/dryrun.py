@@ -9,15 +9,15 @@ from speakup import errors
 from speakup.cli.terminal import Terminal
 from speakup.config import Config
 from speakup.errors import InputError, SpeakupError
+from speakup.files import temporary_folder
 from speakup.folders.plan import Job
 from speakup.folders.run import Accounts
 from speakup.measure.delivery import level_strength, resolve_target
-from speakup.media import recording
-from speakup.media.formats import PICTURES, OutputFormat, resolve_format
+from speakup.media.tracks import plan_tracks
 from speakup.models.cards import ModelCard
 from speakup.models.catalogue import foresee_models
-from speakup.result import duration, error_json
-from speakup.spool import spooled_bytes, temporary_folder
+from speakup.result import duration, error_json, size
+from speakup.spool import spooled_bytes
 
 
 def tell_plan(
@@ -66,7 +66,9 @@ def tell_plan(
             terminal.event(event)
         elif event["status"] != "fail":
             terminal.result(_line(event))
-        if event["status"] in ("write", "overwrite") and event["seconds"] is not None:
+            for warning in event["warnings"]:
+                terminal.warn(warning)
+        if event["status"] in ("write", "overwrite") and event["output_bytes"] is not None:
             needs.append((event["output_bytes"], event["temporary_bytes"]))
     if needs and not as_json:
         terminal.say(_disk_need(needs))
@@ -78,47 +80,36 @@ def tell_plan(
 def _planned(job: Job, config: Config, accounts: Accounts) -> dict[str, Any]:
     if job.error is not None or job.target is None:
         raise job.error or InputError("there is nothing to do", job.source)
-    info = recording.probe(job.source, config.track)
-    rate = info.sample_rate if config.sample_rate == "keep" else int(config.sample_rate)
-    channels = 1 if config.channels == "mono" else info.channels
-    coded = resolve_format(
-        job.target,
-        format=config.format,
-        bit_depth=config.bit_depth,
-        bitrate=config.bitrate,
-        sample_rate=rate,
-        channels=channels,
-    )
-    known = info.seconds is not None
-    # Of a video all tracks are done, and the first ones wait on the disk for the last.
-    tracks = info.tracks if coded.name in PICTURES and config.track is None else 1
-    seconds = (info.seconds or 0.0) * tracks
-    levels = level_strength(config, resolve_target(config.loudness, config.true_peak)) > 0.0
-    kept = spooled_bytes(seconds, coded.sample_rate, channels, spools=2 if levels else 1)
+    notes: list[str] = []
+    tracks = plan_tracks(job.source, job.target, config, notes)
+    main, info, coded = tracks[0], tracks[0].info, tracks[0].output_format
     status = "overwrite" if job.target.exists() else "write"
     reason = accounts.reason_to_skip(job)
+    lengths = [(track, track.info.seconds) for track in tracks]
+    known = [(track, seconds) for track, seconds in lengths if seconds is not None]
+    # Of a video all tracks are done, and the first ones wait on the disk for the last.
+    output = sum(track.coded_bytes(seconds) for track, seconds in known)
+    levels = level_strength(config, resolve_target(config.loudness, config.true_peak)) > 0.0
+    spools = 2 if levels else 1
+    temporary = sum(
+        spooled_bytes(seconds, track.output_format.sample_rate, track.channels, spools=spools)
+        for track, seconds in known
+    )
     return {
         "output": str(job.target),
         "status": status if reason is None else "skip",
         "reason": reason,
         "seconds": info.seconds,
-        "channels": channels,
+        "channels": main.channels,
         "sample_rate_in": info.sample_rate,
         "sample_rate_out": coded.sample_rate,
         "format": coded.name,
         "bit_depth": coded.bit_depth,
         "bitrate": coded.bitrate,
-        "output_bytes": _coded_bytes(coded, seconds, channels) if known else None,
-        "temporary_bytes": kept if known else None,
+        "output_bytes": output if len(known) == len(tracks) else None,
+        "temporary_bytes": temporary if len(known) == len(tracks) else None,
+        "warnings": notes,
     }
-
-
-def _coded_bytes(coded: OutputFormat, seconds: float, channels: int) -> int:
-    """Give the size of an output's sound; the most where the coding is lossless."""
-    if coded.bitrate is not None:
-        return round(seconds * coded.bitrate * 1000 / 8)
-    bits = int((coded.bit_depth or "24").removesuffix("f"))
-    return round(seconds * coded.sample_rate * channels * bits / 8)
 
 
 def _disk_need(needs: Sequence[tuple[int, int]]) -> str:
@@ -127,13 +118,9 @@ def _disk_need(needs: Sequence[tuple[int, int]]) -> str:
     largest = max(temporary for _, temporary in needs)
     each = " for each recording worked on at a time" if len(needs) > 1 else ""
     return (
-        f"disk: up to {_size(outputs)} for the sound of the outputs, and while it works up to "
-        f"{_size(largest)} in {temporary_folder()}{each}"
+        f"disk: up to {size(outputs)} for the sound of the outputs, and while it works up to "
+        f"{size(largest)} in {temporary_folder()}{each}"
     )
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _step(card: ModelCard, config: Config) -> str:

@@ -98,6 +98,7 @@ Raw = Annotated[
 ]
 
 
+_NOTHING_WRITTEN = "interrupted: nothing is written. The same command starts anew"
 _FEW = 5
 """Up to so many files are named one by one."""
 
@@ -126,6 +127,7 @@ def enhance(
     config: Config,
 ) -> int:
     """Clean recordings, restore their top and set their loudness."""
+    from speakup.files import check_free
     from speakup.folders.plan import Job, Plan, plan_jobs
 
     terminal = Terminal(quiet=quiet, verbose=verbose, progress=not no_progress)
@@ -151,6 +153,8 @@ def enhance(
             report,
             "Make one of each with speakup report",
         )
+    if report is not None:
+        check_free(report, overwrite=overwrite)
     if dry_run:
         from speakup.cli.dryrun import tell_plan
 
@@ -166,7 +170,7 @@ def enhance(
 
         job = plan.jobs[0]
         assert job.target is not None
-        write_report(job.source, job.target, report)
+        write_report(job.source, job.target, report, overwrite=overwrite)
         terminal.say(f"report: {report}")
     return exit_code(summary.results)
 
@@ -206,6 +210,9 @@ class _Run:
         from speakup.folders.run import run_jobs
 
         def say_interrupted() -> None:
+            if len(self._jobs) == 1 and not self._done:
+                self._terminal.error(_NOTHING_WRITTEN)
+                return
             done = f"{self._done} of {len(self._jobs)} files are done"
             how = self._how_to_go_on(overwrite, resume)
             self._terminal.error(f"interrupted: {done}. {how} goes on where it stopped")
@@ -245,7 +252,7 @@ class _Run:
         """Enhance the one recording, whose input or output is a pipe; give the exit code."""
 
         def say_interrupted() -> None:
-            self._terminal.error("interrupted")
+            self._terminal.error(_NOTHING_WRITTEN)
 
         ends = (source, target, self._config, self._terminal, self._tell)
         try:

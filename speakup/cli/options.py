@@ -135,7 +135,7 @@ def make_config(settings: dict[str, Any]) -> Config:
             settings["sample_rate"] = int(rate)
         except ValueError:
             raise ConfigError(
-                f"sample-rate is {rate!r}", None, "Give 8000 to 192000 Hz, or keep"
+                f"`sample_rate` is {rate!r}", None, "Give 8000 to 192000 Hz, or keep"
             ) from None
     return Config(**settings)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speakup.cli import progress
-from speakup.cli.terminal import LOADING
+from speakup.cli.terminal import LOADING, give_up_output
 from speakup.config import Config
 from speakup.errors import ConfigError, InputError, OutputError, SpeakupError
 
@@ -85,40 +84,27 @@ def run_pipe(
     Raises:
         SpeakupError: as `Pipeline.run`.
     """
-    from speakup.files import Temporary
+    from speakup.files import TemporaryFolder
     from speakup.media import pipes
-    from speakup.spool import temporary_folder
 
     layout = None if raw is None else pipes.RawFormat.parse(raw)
-    place = temporary_folder()
-    with tempfile.TemporaryDirectory(
-        prefix="speakup-", dir=place, ignore_cleanup_errors=True
-    ) as name:
-        folder = Path(name)
-        read, written = Path(source), Path(target)
-        held = None
+    with TemporaryFolder() as folder:
+        read = folder / "input" if source == PIPE else Path(source)
+        written = folder / "output" if target == PIPE else Path(target)
+        names = {
+            str(read): pipes.STDIN if source == PIPE else source,
+            str(written): pipes.STDOUT if target == PIPE else target,
+        }
         try:
             if source == PIPE:
-                held = Temporary(folder / "input")
-                read = held.path
                 _take(read, layout)
-            if target == PIPE:
-                written = folder / "output"
-            names = {
-                str(read): pipes.STDIN if source == PIPE else source,
-                str(written): pipes.STDOUT if target == PIPE else target,
-            }
             result = _enhanced(read, written, config, terminal, names, overwrite=overwrite)
             tell(_renamed(result, source, target))
             if target == PIPE:
                 pipes.pour(written, sys.stdout.buffer)
         except BrokenPipeError:
-            # Who reads stdout has had enough; there is nothing to say, also not at the exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            give_up_output()  # Who reads it has had enough; there is nothing to say.
             return OutputError.exit_code
-        finally:
-            if held is not None:
-                held.remove()
     return 0
 
 

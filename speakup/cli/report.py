@@ -14,14 +14,19 @@ def report(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PAGE", help="The HTML page to write")
     ],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", metavar="", help="Replace a page that exists")
+    ] = False,
 ) -> int:
     """Write one HTML page with players, spectrograms and measurements of before and after."""
+    from speakup.files import check_free
     from speakup.media import recording
 
     for path in (before, after):
         recording.probe(path)  # What cannot be read is said before the meters load.
+    check_free(output, overwrite=overwrite)
     from speakup.judge.page import write_report
 
-    write_report(before, after, output)
+    write_report(before, after, output, overwrite=overwrite)
     typer.echo(str(output))
     return 0

@@ -103,6 +103,11 @@ def times(speed: float) -> str:
     return f"{speed:.1f}×" if speed < 9.95 else f"{speed:.0f}×"
 
 
+def give_up_output() -> None:
+    """Send nothing more to stdout, which takes no more, also not at the program's end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 class Terminal:
     """What a command says, and how much of it.
 
@@ -111,6 +116,9 @@ class Terminal:
         verbose: Say more.
         progress: Show how far things are.
     """
+
+    output_lost = False
+    """Whether stdout has failed to take a result; the work goes on."""
 
     def __init__(
         self, *, quiet: bool = False, verbose: bool = False, progress: bool = True
@@ -125,8 +133,18 @@ class Terminal:
         if self._live is not None and sys.stdout.isatty():
             self._live.console.print(printable(text))
             return
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        if Terminal.output_lost:
+            return
+        try:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+        except OSError as error:
+            Terminal.output_lost = True
+            give_up_output()
+            why = "its reader has gone" if isinstance(error, BrokenPipeError) else error.strerror
+            self.error(
+                f"standard output: {why}. The work goes on, but is not listed there any more"
+            )
 
     def event(self, values: dict[str, Any]) -> None:
         """Write a line of JSON to stdout; what is wrong is said in the words of this program."""

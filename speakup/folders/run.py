@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speakup.config import Config
-from speakup.errors import ConfigError, InputError, SpeakupError
+from speakup.errors import ConfigError, InputError, OutputError, SpeakupError
 from speakup.files import Claim, clear, output_error
 from speakup.folders.journal import Journal, settings_digest
 from speakup.folders.plan import Job, plan_jobs, planned_models
@@ -368,6 +368,7 @@ def _done(
         time.sleep(_WAIT_SECONDS)
     with claim:
         journal.refresh()
+        there = _state(target)
         if (reason := accounts.reason_to_skip(job)) is not None:
             return _skipped(job, reason)
         try:
@@ -377,11 +378,27 @@ def _done(
             raise
 
         def record(written: os.stat_result) -> None:
+            if there is not None and not accounts.overwrite and _state(target) != there:
+                problem = "has been changed while it was made anew"
+                raise OutputError(problem, target, "Set `overwrite` to replace it")
             journal.record(job.source, state, target, written)
 
         plan_tracks(job.source, target, accounts.config, [])
-        run = pipeline.get().run
-        return run(job.source, target, overwrite=True, progress=tell, when_whole=record)
+        return pipeline.get().run(
+            job.source,
+            target,
+            overwrite=accounts.overwrite or there is not None,
+            progress=tell,
+            when_whole=record,
+        )
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Tell what has a name; None where nothing has."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+    return None
 
 
 def _is_other_file(target: Path, source: Path) -> bool:

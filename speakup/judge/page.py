@@ -7,7 +7,6 @@ import html
 import math
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -21,7 +20,7 @@ from speakup import __version__
 from speakup.blocks import db_to_gain, finite
 from speakup.config import WORKING_RATE
 from speakup.errors import import_optional
-from speakup.files import write_whole
+from speakup.files import TemporaryFolder, check_free, write_whole
 from speakup.judge.analysis import (
     Analysis,
     analyze,
@@ -46,7 +45,11 @@ Excerpt = NDArray[np.float32]
 
 
 def write_report(
-    before: str | os.PathLike[str], after: str | os.PathLike[str], page: str | os.PathLike[str]
+    before: str | os.PathLike[str],
+    after: str | os.PathLike[str],
+    page: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write one HTML page that needs nothing else: players, spectrograms, measurements, checks.
 
@@ -54,8 +57,9 @@ def write_report(
 
     Raises:
         InputError: one of the recordings cannot be read.
-        OutputError: the page cannot be written.
+        OutputError: the page cannot be written, or is there and not to be replaced.
     """
+    check_free(Path(page), overwrite=overwrite)
     paths = (Path(before), Path(after))
     measured = [analyze(path) for path in paths]
     excerpts = _excerpts(paths)
@@ -79,24 +83,30 @@ def write_report(
         checks=_check_rows(*measured),
         notes=html.escape(_notes(measured)),
     )
-    write_whole(Path(page), text.encode())
+    write_whole(Path(page), text.encode(), overwrite=overwrite)
 
 
 def write_spectrograms(
-    before: str | os.PathLike[str], after: str | os.PathLike[str], picture: str | os.PathLike[str]
+    before: str | os.PathLike[str],
+    after: str | os.PathLike[str],
+    picture: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write a PNG picture of both spectrograms, at the same loudness, one above the other.
 
     Raises:
         InputError: one of the recordings cannot be read.
-        OutputError: the picture cannot be written.
+        OutputError: the picture cannot be written, or is there and not to be replaced.
         ConfigError: the package Pillow, which letters it, is not installed.
     """
+    check_free(Path(picture), overwrite=overwrite)
     paths = (Path(before), Path(after))
     excerpts = _excerpts(paths)
     pictures = _pictures(excerpts, _volumes([analyze(path) for path in paths]))
     seconds = excerpts[0].shape[1] / WORKING_RATE
-    write_whole(Path(picture), png(_lettered(pictures, ("Before", "After"), seconds)))
+    data = png(_lettered(pictures, ("Before", "After"), seconds))
+    write_whole(Path(picture), data, overwrite=overwrite)
 
 
 def _excerpts(paths: Sequence[Path]) -> list[Excerpt]:
@@ -197,8 +207,8 @@ def _notes(measured: Sequence[Analysis]) -> str:
 def _audio_uri(excerpt: Excerpt) -> str:
     """Code an excerpt as AAC, which every browser plays, up to the top of its band."""
     channels = len(excerpt)
-    with tempfile.TemporaryDirectory(prefix="speakup-") as folder:
-        path = Path(folder) / "excerpt.m4a"
+    with TemporaryFolder() as folder:
+        path = folder / "excerpt.m4a"
         coding = resolve_format(
             path,
             format="m4a",

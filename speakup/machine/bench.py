@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -24,6 +23,7 @@ from torch.nn.modules.module import (
 
 from speakup.blocks import prepared
 from speakup.config import Config
+from speakup.files import TemporaryFolder
 from speakup.measure.loudness import LoudnessMeter
 from speakup.measure.survey import survey
 from speakup.media import recording
@@ -94,14 +94,14 @@ def run_bench(
     """
     pipeline = Pipeline(config)
     compute = Compute(config.device, config.precision)
-    with tempfile.TemporaryDirectory(prefix="speakup-") as folder:
-        warm_up = Path(folder) / "warm-up.wav"
+    with TemporaryFolder() as folder:
+        warm_up = folder / "warm-up.wav"
         _write_voice(warm_up, _WARM_UP_SECONDS)
-        pipeline.run(warm_up, Path(folder) / "warm.wav")
-        source = Path(folder) / "voice.wav" if recording is None else Path(recording)
+        pipeline.run(warm_up, folder / "warm.wav")
+        source = folder / "voice.wav" if recording is None else Path(recording)
         if recording is None:
             _write_voice(source, seconds)
-        target = Path(folder) / "enhanced.wav"
+        target = folder / "enhanced.wav"
         result = pipeline.run(source, target)
         times = profile(pipeline, source, target)
     busy = sum(times.values())

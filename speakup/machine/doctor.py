@@ -225,7 +225,7 @@ def _processor() -> Iterator[Finding]:
 
 
 def _temporary_files() -> Iterator[Finding]:
-    from speakup.spool import temporary_folder
+    from speakup.files import temporary_folder
 
     folder = Path(temporary_folder())
     asked = os.environ.get("TMPDIR")
@@ -296,6 +296,7 @@ def _formats() -> Iterator[Finding]:
     import numpy as np
     import soundfile
 
+    from speakup.files import TemporaryFolder
     from speakup.media import recording
     from speakup.media.formats import resolve_format
     from speakup.media.writer import AudioWriter
@@ -307,9 +308,9 @@ def _formats() -> Iterator[Finding]:
     faults: list[Exception] = []
     rate = 48_000
     sound = np.sin(2 * np.pi * 440 * np.arange(rate // 4) / rate)[None].astype(np.float32) / 4
-    with tempfile.TemporaryDirectory(prefix="speakup-") as folder:
+    with TemporaryFolder() as folder:
         for name in ("wav", "flac", "mp3", "ogg", "opus", "m4a"):
-            path = Path(folder) / f"tone.{name}"
+            path = folder / f"tone.{name}"
             try:
                 coded = resolve_format(
                     path, format=None, bit_depth=None, bitrate=None, sample_rate=rate, channels=1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import av
 import soundfile
 
 from speakup.errors import OutputError
-from speakup.files import Temporary, output_error
+from speakup.files import Temporary, output_error, output_place
 
 
 class Sink:
@@ -72,16 +71,21 @@ class OutputFile:
     """A hidden file in the output's folder, renamed into place by `finish`.
 
     Args:
-        path: Where the file is to appear; what is there is replaced.
+        path: Where the file is to appear.
         when_whole: Called with the file's size and times when it is whole and about to appear;
             what this raises keeps it from appearing.
+        overwrite: Whether it may replace what is there by then.
     """
 
     def __init__(
-        self, path: Path, when_whole: Callable[[os.stat_result], None] | None = None
+        self,
+        path: Path,
+        when_whole: Callable[[os.stat_result], None] | None = None,
+        *,
+        overwrite: bool = True,
     ) -> None:
-        self.path = self._place = path
-        self._when_whole = when_whole
+        self.path = path
+        self._when_whole, self._overwrite = when_whole, overwrite
         self._temporary: Temporary | None = None
         self._sink: Sink | None = None
 
@@ -91,21 +95,13 @@ class OutputFile:
         Raises:
             OutputError: it cannot be made, or what has the name is no ordinary file.
         """
-        # Through a link to what it points at, as any program that writes to the name would.
-        self._place = Path(os.path.realpath(self.path))
         try:
-            with contextlib.suppress(FileNotFoundError):
-                self._check_replaceable(self._place.stat().st_mode)
-            self._temporary = Temporary(self._place)
+            self._temporary = Temporary(output_place(self.path), overwrite=self._overwrite)
+            raw = io.FileIO(self._temporary.open(), "r+b")
         except OSError as error:
             raise output_error(error, self.path) from error
-        self._sink = Sink(io.FileIO(self._temporary.open(), "r+b"), self._place.parent)
+        self._sink = Sink(raw, self._temporary.path.parent)
         return self._sink
-
-    def _check_replaceable(self, mode: int) -> None:
-        if not stat.S_ISREG(mode):
-            kind = "is a folder" if stat.S_ISDIR(mode) else "is not an ordinary file"
-            raise OutputError(kind, self.path, "Name a file to write to")
 
     def guarded(self, action: Callable[[], object], what: str) -> None:
         """Run an action that writes; whatever goes wrong in it leaves as OutputError.
@@ -141,7 +137,7 @@ class OutputFile:
             self._sink.release(sync=True)
             if self._when_whole is not None:
                 self._when_whole(self._temporary.path.stat())
-            self._temporary.move(self._place)
+            self._temporary.move()
         except OSError as error:
             raise output_error(error, self.path) from error
         self._sink = self._temporary = None

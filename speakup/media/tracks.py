@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,16 @@ from pathlib import Path
 
 from speakup.config import Config
 from speakup.errors import InputError
+from speakup.files import check_space, temporary_folder
 from speakup.media import recording
 from speakup.media.formats import COVERED, PICTURES, OutputFormat, resolve_format
 from speakup.media.recording import AudioInfo
 from speakup.media.video import Track, VideoWriter
 from speakup.media.writer import AudioWriter, Writer
+from speakup.spool import spooled_bytes
+
+_LEAST_SHARE = 0.1
+"""What is left of the nominal size where a coder has next to nothing to code."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,19 @@ class PlannedTrack:
     number: int | None
     channels: int
     output_format: OutputFormat
+
+    def coded_bytes(self, seconds: float) -> int:
+        """Give the size of the output's sound; the most where the coding is lossless."""
+        coded = self.output_format
+        if coded.bitrate is not None:
+            return round(seconds * coded.bitrate * 1000 / 8)
+        bits = int((coded.bit_depth or "24").removesuffix("f"))
+        return round(seconds * coded.sample_rate * self.channels * bits / 8)
+
+    def least_bytes(self, seconds: float) -> int:
+        """Give the size that the output's sound comes to at least, unless it is mostly silence."""
+        exact = self.output_format.codec.startswith("pcm")
+        return round(self.coded_bytes(seconds) * (1.0 if exact else _LEAST_SHARE))
 
 
 def plan_tracks(
@@ -84,11 +103,30 @@ def _planned(info: AudioInfo, number: int | None, target: Path, config: Config) 
     return PlannedTrack(info, number, channels, output_format)
 
 
+def check_output_room(target: Path, track: PlannedTrack, seconds: float | None) -> None:
+    """See to it, before the work, that there is room for an output; as `spool.check_room`.
+
+    Where the temporary folder is on the same disk, there must be room for both.
+
+    Raises:
+        OutputError: there is not.
+    """
+    place = target.parent
+    needed = track.least_bytes(seconds or 0.0)
+    with contextlib.suppress(OSError):
+        if place.stat().st_dev == os.stat(temporary_folder()).st_dev:
+            rate = track.output_format.sample_rate
+            needed += spooled_bytes(seconds or 0.0, rate, track.channels)
+    check_space(place, needed, f"for {target.name}", "write elsewhere")
+
+
 def open_writer(
     source: Path,
     target: Path,
     tracks: Sequence[PlannedTrack],
-    when_whole: Callable[[os.stat_result], None] | None,
+    when_whole: Callable[[os.stat_result], None] | None = None,
+    *,
+    overwrite: bool = True,
 ) -> Writer:
     """Give what writes the tracks: a sound file, or the source's pictures with new sound."""
     main = tracks[0]
@@ -97,7 +135,7 @@ def open_writer(
             Track(track.number or 1, track.channels, track.output_format, track.info.start)
             for track in tracks
         ]
-        return VideoWriter(target, source, made, when_whole=when_whole)
+        return VideoWriter(target, source, made, when_whole=when_whole, overwrite=overwrite)
     return AudioWriter(
         target,
         main.output_format.sample_rate,
@@ -106,4 +144,5 @@ def open_writer(
         tags=main.info.tags,
         cover=main.info.cover,
         when_whole=when_whole,
+        overwrite=overwrite,
     )

@@ -65,11 +65,12 @@ class VideoWriter(Writer):
     file until the last one comes, because a player needs them side by side.
 
     Args:
-        path: Where the video is to appear; what is there is replaced.
+        path: Where the video is to appear.
         source: The video whose pictures, subtitles and so on are copied.
         tracks: The audio tracks, in the order in which they will be written; the source's other
             ones are left out.
         when_whole: As `Writer` takes it.
+        overwrite: Whether the video may replace what is there by then.
 
     Raises:
         ConfigError: the output's container cannot hold the source's pictures.
@@ -84,9 +85,11 @@ class VideoWriter(Writer):
         tracks: Sequence[Track],
         *,
         when_whole: Callable[[os.stat_result], None] | None = None,
+        overwrite: bool = True,
     ) -> None:
         depths = [track.output_format.bit_depth for track in tracks]
-        super().__init__(path, depths, f"writing {tracks[0].output_format.name}", when_whole)
+        what = f"writing {tracks[0].output_format.name}"
+        super().__init__(path, depths, what, when_whole, overwrite)
         self._source, self._tracks = Path(source), tuple(tracks)
         self._waiting: list[Iterator[Block]] = []
         self._held = contextlib.ExitStack()

@@ -77,11 +77,12 @@ class Writer(ABC):
     becomes of the samples.
 
     Args:
-        path: Where the file is to appear; what is there is replaced.
+        path: Where the file is to appear.
         bit_depths: As `OutputFormat` has them, one for each track in the order of writing.
         what: What does the writing, to be said of its failures.
         when_whole: Called with the file's size and times when it is whole and about to appear;
             what this raises keeps it from appearing.
+        overwrite: Whether the file may replace what is there by then.
 
     Attributes:
         warnings: What the output could not hold, known at the end.
@@ -93,9 +94,11 @@ class Writer(ABC):
         bit_depths: Sequence[str | None],
         what: str,
         when_whole: Callable[[os.stat_result], None] | None,
+        overwrite: bool,
     ) -> None:
         self.warnings: list[str] = []
-        self._file, self._what = OutputFile(Path(path), when_whole), what
+        self._file = OutputFile(Path(path), when_whole, overwrite=overwrite)
+        self._what = what
         self._quantisers = [Quantiser(depth) for depth in bit_depths]
         self._current = 0
 
@@ -164,13 +167,14 @@ class AudioWriter(Writer):
     """Write one audio file.
 
     Args:
-        path: Where the file is to appear; what is there is replaced.
+        path: Where the file is to appear.
         sample_rate: In Hz; must be the format's.
         channels: How many.
         output_format: From `resolve_format`.
         tags: Metadata under the names `probe` gives; what the format cannot carry is left out.
         cover: The cover picture, a JPEG or PNG file; left out where the format has no place.
         when_whole: As `Writer` takes it.
+        overwrite: Whether the file may replace what is there by then.
 
     Raises:
         ConfigError: the rate is not the format's.
@@ -187,6 +191,7 @@ class AudioWriter(Writer):
         tags: Mapping[str, str] | None = None,
         cover: bytes | None = None,
         when_whole: Callable[[os.stat_result], None] | None = None,
+        overwrite: bool = True,
     ) -> None:
         if sample_rate != output_format.sample_rate:
             raise ConfigError(
@@ -195,7 +200,7 @@ class AudioWriter(Writer):
                 path,
             )
         what = f"the {output_format.name} encoder"
-        super().__init__(path, [output_format.bit_depth], what, when_whole)
+        super().__init__(path, [output_format.bit_depth], what, when_whole, overwrite)
         self._channels = channels
         self._format = output_format
         self._tags = dict(tags or {})

@@ -464,5 +464,5 @@ def _check_licence(licence: str, name: str, words: str, accepted: bool) -> None:
     raise ModelError(
         f"its licence, {licence}, forbids commercial use",
         name,
-        "If that suits you, set `accept_license`",
+        f"If that suits you, set `accept_license`: speakup models fetch {words} --accept-license",
     )

@@ -165,7 +165,7 @@ def test_nothing_said_means_the_defaults(speakup: Any, monkeypatch: pytest.Monke
         (["enhance", "talk.wav", "--sample-rate", "44.1k"], "sample-rate is '44.1k'. Give"),
         (["enhance", "talk.wav", "--upsample", "some"], "upsample is 'some'. Choose from auto"),
         (["enhance", "talk.wav", "--loudness", "loud", *PLAIN], "loudness is 'loud'. Choose"),
-        (["enhance", "talk.wav", "--device", "abacus", *PLAIN], "device 'abacus' is unknown"),
+        (["enhance", "talk.wav", "--device", "abacus", *PLAIN], "device is 'abacus'"),
         (["enhance", "talk.wav", "-o", "talk.xyz", *PLAIN], ".xyz is not a format"),
         (["enhance", "talk.wav", "junk.wav", "-o", "out.wav"], "out.wav: is one file's name for 2"),
         (["enhance", "talk.wav", "junk.wav", "--report", "p.html"], "p.html: a report shows one"),
@@ -386,8 +386,8 @@ def test_dry_run_writes_nothing(speakup: Any, models: tuple[str, ...]) -> None:
 
     done = speakup("enhance", "talk.wav", *models, "--dry-run", "-o", "new.wav")
     # One second in mono at 44.1 kHz: 3 bytes a sample written, twice 4 kept and 24 kB of levels.
-    assert "disk: up to 0.1 MB for the sound" in done.err
-    assert "up to 0.4 MB in " in done.err
+    assert "disk: up to 132 kB for the sound" in done.err
+    assert "up to 377 kB in " in done.err
 
     words = ["--dry-run", "--json", "-o", "new/", "-f", "mp3"]
     done = speakup("enhance", "talk.wav", "junk.wav", *models, *words)
@@ -562,7 +562,90 @@ def test_a_reader_that_leaves_is_no_fault(tmp_path: Path) -> None:
         text=True,
     )
     os.close(write_end)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (4, "")
+
+
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("json_too", [True, False])
+def test_a_batch_goes_on_when_stdout_takes_no_more_and_says_so(
+    speakup: Any, tmp_path: Path, full: bool, json_too: bool
+) -> None:
+    if full and not Path("/dev/full").exists():
+        pytest.skip("no full device")
+    shutil.copy("talk.wav", "second.wav")
+    if full:
+        out = os.open("/dev/full", os.O_WRONLY)
+    else:
+        read_end, out = os.pipe()
+        os.close(read_end)
+    words = ["enhance", "talk.wav", "second.wav", *PLAIN, *(["--json"] if json_too else [])]
+    done = subprocess.run(
+        [sys.executable, "-m", "speakup", *words],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(out)
+    assert done.returncode == 4
+    assert Path("talk_enhanced.wav").is_file() and Path("second_enhanced.wav").is_file()
+    why = "No space left on device" if full else "its reader has gone"
+    assert done.stderr.count(f"standard output: {why}. The work goes on") == 1
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+def test_one_recording_that_is_interrupted_is_not_said_to_go_on(tmp_path: Path) -> None:
+    silence = np.zeros((30 * 60 * 8_000,), np.int16)
+    silence[::1000] = 1000
+    soundfile.write(tmp_path / "one.wav", silence, 8_000)
+    done = signalled(tmp_path, ["enhance", "one.wav", *PLAIN], signal.SIGINT, ".*.part")
+    assert done.returncode == 130
+    assert "nothing is written. The same command starts anew" in done.stderr
+    assert "goes on" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["one.wav"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", ["bench", "pipe"])
+def test_a_signal_leaves_nothing_in_the_temporary_folder(
+    tmp_path: Path, command: str, number: signal.Signals
+) -> None:
+    noisy = np.random.default_rng(1).integers(-3000, 3000, 120 * 8_000).astype(np.int16)
+    soundfile.write(tmp_path / "one.wav", noisy, 8_000)
+    (tmp_path / "tmp").mkdir()
+    words = {
+        "bench": ["bench", "--seconds", "100", "--device", "cpu"],
+        "pipe": ["enhance", "-", "-o", "two.wav", *PLAIN],
+    }[command]
+    done = signalled(tmp_path, words, number, "tmp/.*.part")
+    assert done.returncode == 128 + number
+    assert "interrupted" in done.stderr and "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["one.wav", "tmp"]
+
+
+def signalled(
+    folder: Path, words: list[str], number: signal.Signals, until: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command, send it a signal once a file is there, and give how that ended."""
+    root = Path(__file__).resolve().parents[2]
+    with (
+        (folder / "one.wav").open("rb") as sound,
+        subprocess.Popen(
+            [sys.executable, "-m", "speakup", *words],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(folder / "tmp")},
+            stdin=sound,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        deadline = time.monotonic() + 120
+        while not list(folder.glob(until)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 # The other commands

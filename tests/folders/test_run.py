@@ -295,6 +295,34 @@ def test_a_recording_that_grows_meanwhile_is_not_done(recordings: Path) -> None:
     assert changed(run_batch(["folder"], config=PLAIN)) == {"c.wav": "ok", "d.wav": "skipped"}
 
 
+@pytest.mark.parametrize("folder", [True, False])
+def test_what_appears_during_the_work_is_not_replaced_unasked(
+    recordings: Path, folder: bool
+) -> None:
+    target = Path("folder_enhanced/c.wav" if folder else "a_enhanced.wav")
+    inputs = ["folder" if folder else "a.wav"]
+
+    def put_there(job: Job, doing: str, done: float, total: float | None) -> None:
+        if doing == "write" and job.target == target:
+            target.write_bytes(b"mine")
+
+    result = run_batch(inputs, config=PLAIN, progress=put_there).results[0]
+    assert isinstance(result.error, OutputError)
+    assert "Set `overwrite` to replace it" in str(result.error)
+    assert target.read_bytes() == b"mine"
+    target.unlink()
+    assert run_batch(inputs, config=PLAIN).failed == 0
+    # What is made anew, because the settings have changed, is ours to replace, and nothing else.
+    louder = dataclasses.replace(PLAIN, loudness="ebu")
+    if folder:
+        assert run_batch(inputs, config=louder, progress=put_there).failed == 1
+        assert target.read_bytes() == b"mine"
+    done = run_batch(inputs, config=louder, overwrite=True, progress=put_there)
+    assert done.failed == 0
+    assert target.read_bytes() != b"mine"
+    assert not [path for path in target.parent.iterdir() if path.suffix == ".part"]
+
+
 def test_what_is_gone_is_an_input_error_also_in_a_folder(recordings: Path) -> None:
     Path("out").mkdir()
     shutil.copy("a.wav", "out/gone.wav")

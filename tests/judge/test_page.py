@@ -318,3 +318,16 @@ def test_the_picture_is_lettered(recordings: tuple[Path, Path], tmp_path: Path) 
     assert height > 600 and width > 1200
     assert tuple(pixels[0, 0]) == (255, 255, 255)
     assert (pixels[:40, :200] < 100).any(), "its name stands above it"
+
+
+def test_a_page_that_is_there_is_kept_unless_it_is_to_be_replaced(
+    recordings: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for write, name in ((write_report, "page.html"), (write_spectrograms, "picture.png")):
+        place = tmp_path / name
+        place.write_text("mine")
+        with pytest.raises(OutputError, match="Set `overwrite` to replace it"):
+            write(*recordings, place)
+        assert place.read_text() == "mine"
+        write(*recordings, place, overwrite=True)
+        assert b"mine" not in place.read_bytes()[:100]

@@ -264,7 +264,7 @@ def _appearing(path: Path) -> Iterator[IO[bytes]]:
     try:
         with open(new.open(), "wb") as out:
             yield out
-        new.move(path)
+        new.move()
     finally:
         new.remove()
 
