@@ -27,8 +27,9 @@ MOST_CONFIG_BYTES = 64 << 10
 UNREADABLE = "unreadable"
 """Stands for a licence that a model states in a way that cannot be read."""
 _MOST_FRONT_MATTER_BYTES = 64 << 10
-_LARGEST_NUMBER = 200_000
-"""Of a hyperparameter: above every sample rate, below what makes a loop of building."""
+_LARGEST_RATE, _LARGEST_NUMBER = 400_000, 4_096
+"""Of hyperparameters: above all that networks have, below what makes much of their tables."""
+_RATE = re.compile(r"rate|hz|^sr$|^f_m")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NON_COMMERCIAL = re.compile(r"(?i)(?<![a-z])nc(?![a-z])|non[-_ ]?commercial")
 _LICENCE_KEYS = ("licence", "license", "license_name")
@@ -193,21 +194,26 @@ def read_config(folder: Path) -> dict[str, Any]:
     for key, kind in _REQUIRED.items():
         if not isinstance(values[key], kind):
             raise ModelError(f"{CONFIG_FILE} has the {key} {reprlib.repr(values[key])}", folder)
-    for number in [values["sample_rate"], *_numbers(values["hyperparameters"])]:
-        if not abs(number) <= _LARGEST_NUMBER:
-            raise ModelError(f"{CONFIG_FILE} has the number {reprlib.repr(number)}", folder)
+    stated = values["hyperparameters"] | {"sample_rate": values["sample_rate"]}
+    for key, number in _numbers(stated):
+        if not abs(number) <= (_LARGEST_RATE if _RATE.search(key) else _LARGEST_NUMBER):
+            raise ModelError(
+                f"{CONFIG_FILE} has the {reprlib.repr(key)} {reprlib.repr(number)}", folder
+            )
     return values
 
 
-def _numbers(value: object) -> Iterator[float]:
-    """Give all numbers in what was read from JSON, however deep it is."""
-    left = [value]
+def _numbers(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Give all numbers in what was read from JSON, however deep, and the keys they are under."""
+    left = list(values.items())
     while left:
-        each = left.pop()
-        if isinstance(each, (int, float)):
-            yield each
-        elif isinstance(each, (list, dict)):
-            left += each.values() if isinstance(each, dict) else each
+        key, value = left.pop()
+        if isinstance(value, (int, float)):
+            yield key, value
+        elif isinstance(value, dict):
+            left += value.items()
+        elif isinstance(value, list):
+            left += ((key, each) for each in value)
 
 
 def missing_file(folder: Path) -> str:

@@ -185,23 +185,16 @@ def load_model(
             the architecture key by key.
     """
     from speakup.models import weights
-    from speakup.networks import ARCHITECTURES
 
     card = fetch_model(name_or_path, offline=offline, accept_license=accept_license)
     model = published.find(name_or_path)
-    subject = card.folder if model is None else name_or_path
-    if card.architecture not in ARCHITECTURES:
-        raise ModelError(
-            f"architecture {card.architecture!r} is unknown",
-            subject,
-            f"This version knows {', '.join(ARCHITECTURES)}",
-        )
-    try:
-        network = ARCHITECTURES[card.architecture](**card.hyperparameters)
-    except Exception as error:  # Whatever numbers from a file may lead to.
-        raise ModelError(f"the hyperparameters make no network ({error})", subject) from error
-    prefix = model is not None and model.may_have_prefix
-    weights.fill(network, _read_weights(card, model), subject, may_have_prefix=prefix)
+    network = weights.build(
+        card.architecture,
+        card.hyperparameters,
+        _read_weights(card, model),
+        card.folder if model is None else name_or_path,
+        may_have_prefix=model is not None and model.may_have_prefix,
+    )
     network = network.to(device).eval().requires_grad_(False)
     return LoadedModel(network, card, card.revision)
 

@@ -35,7 +35,8 @@ from speakup.models.hub import cache
 from speakup.models.published import MODELS, Published
 from speakup.networks import ARCHITECTURES
 
-NAMES = [model.name for model in MODELS]
+NAMES = [model.name for model in MODELS if not model.package]
+PACKAGED = [model.name for model in MODELS if model.package]
 FOLDERS = {
     "mp-senet-dns": "mp-senet",
     "metricgan-plus": "metricgan-plus",
@@ -73,6 +74,17 @@ def test_every_pin_is_exact(name: str) -> None:
     assert model.licence in ("MIT", "Apache-2.0")
     assert model.paper.startswith("https://arxiv.org/abs/")
     assert NAMES.count(name) == 1
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_what_a_package_brings_is_pinned_by_its_content(name: str) -> None:
+    model = find(name)
+    assert model.repository == "" and re.fullmatch(r"[0-9a-f]{64}", model.sha256)
+    assert model.revision == f"sha256:{model.sha256[:12]}"
+    with torch.device("meta"):
+        network = ARCHITECTURES[model.architecture](**model.hyperparameters)
+    assert sum(weight.numel() for weight in network.parameters()) == model.parameters
+    assert network.sample_rate == model.sample_rate
 
 
 @pytest.mark.parametrize("name", NAMES)
