@@ -13,7 +13,7 @@ import os
 import re
 import reprlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +48,7 @@ class ModelCard:
 
     Attributes:
         name: How to ask for it.
-        task: "denoise" or "upsample".
+        task: "denoise" or "upsample"; "" as long as that is not known.
         architecture: A key of `speakup.networks.ARCHITECTURES`.
         sample_rate: Hz of the waveforms it gives.
         hyperparameters: The architecture's keyword arguments.
@@ -65,19 +65,21 @@ class ModelCard:
         sha256: What the weights file must hash to, or "".
         paper: Address of the paper, or "".
         package: The optional package that it comes with, or "".
+        entry: Under which key of a checkpoint the weights lie; "" for the checkpoint itself.
+        may_have_prefix: Whether all its keys may begin with one more word than the network's.
     """
 
     name: str
-    task: str
-    architecture: str
-    sample_rate: int
-    hyperparameters: dict[str, Any]
-    parameters: int
-    bytes: int
-    licence: str
-    description: str
-    folder: Path
-    revision: str
+    task: str = ""
+    architecture: str = ""
+    sample_rate: int = 0
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    parameters: int = 0
+    bytes: int = 0
+    licence: str = "unknown"
+    description: str = ""
+    folder: Path = Path()
+    revision: str = "unknown"
     source: Literal["bundled", "folder", "hub", "package"] = "folder"
     file: str = WEIGHTS_FILE
     cached: bool = True
@@ -85,6 +87,8 @@ class ModelCard:
     sha256: str = ""
     paper: str = ""
     package: str = ""
+    entry: str = ""
+    may_have_prefix: bool = False
 
 
 def read_card(folder: Path, *, source: Literal["bundled", "folder", "hub"] = "folder") -> ModelCard:
@@ -103,11 +107,7 @@ def read_card(folder: Path, *, source: Literal["bundled", "folder", "hub"] = "fo
         raise ModelError(f"is no usable model folder ({error})", folder) from error
     values = read_config(folder)
     return ModelCard(
-        name=values["name"],
-        task=values["task"],
-        architecture=values["architecture"],
-        sample_rate=values["sample_rate"],
-        hyperparameters=values["hyperparameters"],
+        **{key: values[key] for key in _REQUIRED},
         parameters=sum(math.prod(shape) for shape in shapes),
         bytes=weights.stat().st_size,
         licence=licence_of(folder, values),

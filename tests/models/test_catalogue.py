@@ -13,9 +13,10 @@ import torch
 from nets import SMALL_MIXER, save_model, small_extender, small_mixer
 
 from speakup.errors import ModelError
-from speakup.models import catalogue
+from speakup.models import places
 from speakup.models.cards import read_card
-from speakup.models.catalogue import bundled_models, find_card, load_model, resolve
+from speakup.models.catalogue import find_card, load_model
+from speakup.models.places import bundled_models
 from speakup.networks import ARCHITECTURES
 
 
@@ -31,7 +32,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_model(folder / "one", small_mixer())
     save_model(folder / "two", small_extender(), licence="MIT")
     (folder / "no-model").mkdir()
-    monkeypatch.setattr(catalogue, "bundled_folder", lambda: folder)
+    monkeypatch.setattr(places, "bundled_folder", lambda: folder)
     return folder
 
 
@@ -48,9 +49,9 @@ def test_bundled_models_are_listed_by_name(bundle: Path) -> None:
 
 
 def test_bundled_models_are_had_by_name(bundle: Path) -> None:
-    assert resolve("one") == bundle / "one"
+    assert find_card("one").folder == bundle / "one"
     with pytest.raises(ModelError, match="three: no such model. Bundled: one, two"):
-        resolve("three")
+        find_card("three")
 
 
 def test_what_this_package_bundles_is_whole() -> None:
@@ -65,11 +66,11 @@ def test_what_this_package_bundles_is_whole() -> None:
 
 
 def test_a_model_is_had_by_its_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert resolve(str(model)) == model
+    assert find_card(str(model)).folder == model
     monkeypatch.setenv("HOME", str(model.parent))
-    assert resolve("~/a-model") == model
+    assert find_card("~/a-model").folder == model
     monkeypatch.chdir(model.parent)
-    assert resolve("a-model") == Path("a-model")
+    assert find_card("a-model").folder == Path("a-model")
 
 
 def test_a_loaded_model_is_what_was_saved(model: Path) -> None:
@@ -294,4 +295,5 @@ def test_a_revision_that_git_or_a_disk_would_mind_is_refused(revision: str) -> N
     "revision", ["main", "v1.0", "refs/pr/12", "a-b_c", "feature/x+y", "0" * 40, "_"]
 )
 def test_a_revision_that_the_hub_may_have_is_taken(revision: str) -> None:
-    assert find_card(f"hf://org/no-such-repository@{revision}") is None
+    card = find_card(f"hf://org/no-such-repository@{revision}")
+    assert (card.cached, card.repository) == (False, "org/no-such-repository")
