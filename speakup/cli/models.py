@@ -17,6 +17,7 @@ from speakup.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from speakup.models.cards import ModelCard
+    from speakup.models.places import Place
 
 app = typer.Typer(
     cls=Group,
@@ -79,12 +80,12 @@ def info(
     accept_license: AcceptLicense = False,
 ) -> int:
     """Say what is known of a model; of hf:// ones, what their files say."""
-    from speakup.models.catalogue import fetch_model, find_card
+    from speakup.models.places import locate
 
-    card = find_card(name)
-    if card is None:
-        with show_downloads(Terminal()) as tell:
-            card = fetch_model(name, offline=offline, accept_license=accept_license, progress=tell)
+    place = locate(name)
+    card = place.card()
+    if not card.task:  # of an address alone
+        card = _fetched(place, offline, accept_license)
     values = _plain(card)
     if as_json:
         typer.echo(json.dumps(values, indent=2))
@@ -117,7 +118,8 @@ def fetch(
     no_progress: NoProgress = False,
 ) -> int:
     """Fetch models and check them; what is there and whole is not requested again."""
-    from speakup.models.catalogue import choose_models, fetch_model, list_models
+    from speakup.models.catalogue import choose_models, list_models
+    from speakup.models.places import Fetching, locate
 
     wanted = list(names or [])
     if preset is not None:
@@ -133,13 +135,8 @@ def fetch(
 
     def get(name: str) -> dict[str, Any]:
         with show_downloads(terminal) as tell:
-            card = fetch_model(
-                name,
-                offline=offline,
-                accept_license=accept_license,
-                refresh=refresh,
-                progress=tell,
-            )
+            how = Fetching(offline, accept_license, refresh=refresh, progress=tell)
+            card = locate(name).fetch(how)
         kept = "" if card.source == "hub" else "; nothing needs fetching"
         terminal.say((name, "bold"), f"  {origin(card)}{kept}")
         return {"status": "ok", **_plain(card)}
@@ -154,12 +151,13 @@ def fetch(
 @app.command(cls=Command)
 def verify(names: Names = None, as_json: JsonLines = False, quiet: Quiet = False) -> int:
     """Hash models' files again; by default those that are here. No request is made."""
-    from speakup.models.catalogue import list_models, verify_model
+    from speakup.models.catalogue import list_models
+    from speakup.models.places import locate
 
     terminal = Terminal(quiet=quiet)
 
     def check(name: str) -> dict[str, Any]:
-        fault = verify_model(name)
+        fault = locate(name).fault()
         if fault is not None:
             raise ModelError(fault, name, f"Run speakup models fetch {name}")
         return {"status": "ok", "name": name, "said": f"{name}: as it must be"}
@@ -176,10 +174,9 @@ def path(
     as_json: Json = False,
 ) -> int:
     """Say in which folder a model lies; one of the Hub's is fetched first."""
-    from speakup.models.catalogue import fetch_model
+    from speakup.models.places import locate
 
-    with show_downloads(Terminal()) as tell:
-        card = fetch_model(name, offline=offline, accept_license=accept_license, progress=tell)
+    card = _fetched(locate(name), offline, accept_license)
     if as_json:
         typer.echo(json.dumps({"name": name, "folder": str(card.folder), "file": card.file}))
         return 0
@@ -194,14 +191,22 @@ def remove(
     quiet: Quiet = False,
 ) -> int:
     """Take models of the Hub out of its cache, where other programs may use them too."""
-    from speakup.models.catalogue import remove_model
+    from speakup.models.places import locate
 
     def drop(name: str) -> dict[str, Any]:
-        freed = remove_model(name)
+        freed = locate(name).remove()
         said = f"{name}: removed, {freed / 1e6:.1f} MB are free"
         return {"status": "ok", "name": name, "bytes": freed, "said": said}
 
     return _each(names, drop, "said", Terminal(quiet=quiet), as_json)
+
+
+def _fetched(place: Place, offline: bool, accept_license: bool) -> ModelCard:
+    """Fetch a model, and show how far it is."""
+    from speakup.models.places import Fetching
+
+    with show_downloads(Terminal()) as tell:
+        return place.fetch(Fetching(offline, accept_license, progress=tell))
 
 
 def _each(

@@ -178,7 +178,7 @@ def _weights_file() -> Path | None:
 def _encoder(path: Path) -> _Encoder:
     """Build the network once per process."""
     network = _Encoder()
-    weights.fill(network, _read(path), path)
+    weights.load_strict(network, _read(path), path)
     return network.eval()
 
 

@@ -338,7 +338,8 @@ def _tried(*packages: str) -> str:
 def _models() -> Iterator[Finding]:
     from speakup.errors import ModelError
     from speakup.models import published
-    from speakup.models.catalogue import bundled_folder, bundled_models, find_card, load_model
+    from speakup.models.catalogue import find_card, load_model
+    from speakup.models.places import bundled_folder, bundled_models
 
     try:
         cards = bundled_models()
@@ -357,8 +358,7 @@ def _models() -> Iterator[Finding]:
     for task in {"denoise", "upsample"} - {card.task for card in cards}:
         remedy = installation.reinstall_command()
         yield Finding(f"model {task}", "wrong", f"none in {bundled_folder()}", remedy)
-    known = (find_card(model.name) for model in published.MODELS)
-    here = [card.name for card in known if card is not None and card.cached]
+    here = [card.name for card in map(find_card, published.MODELS) if card.cached]
     fetched = ", ".join(here) or "none; speakup models fetch --preset studio gets the best"
     yield Finding("models fetched", "good", fetched)
 

@@ -13,7 +13,7 @@ import os
 import re
 import reprlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +27,9 @@ MOST_CONFIG_BYTES = 64 << 10
 UNREADABLE = "unreadable"
 """Stands for a licence that a model states in a way that cannot be read."""
 _MOST_FRONT_MATTER_BYTES = 64 << 10
-_LARGEST_NUMBER = 200_000
-"""Of a hyperparameter: above every sample rate, below what makes a loop of building."""
+_LARGEST_RATE, _LARGEST_NUMBER = 400_000, 4_096
+"""Of hyperparameters: above all that networks have, below what makes much of their tables."""
+_RATE = re.compile(r"rate|hz|^sr$|^f_m")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NON_COMMERCIAL = re.compile(r"(?i)(?<![a-z])nc(?![a-z])|non[-_ ]?commercial")
 _LICENCE_KEYS = ("licence", "license", "license_name")
@@ -47,7 +48,7 @@ class ModelCard:
 
     Attributes:
         name: How to ask for it.
-        task: "denoise" or "upsample".
+        task: "denoise" or "upsample"; "" as long as that is not known.
         architecture: A key of `speakup.networks.ARCHITECTURES`.
         sample_rate: Hz of the waveforms it gives.
         hyperparameters: The architecture's keyword arguments.
@@ -64,19 +65,21 @@ class ModelCard:
         sha256: What the weights file must hash to, or "".
         paper: Address of the paper, or "".
         package: The optional package that it comes with, or "".
+        entry: Under which key of a checkpoint the weights lie; "" for the checkpoint itself.
+        may_have_prefix: Whether all its keys may begin with one more word than the network's.
     """
 
     name: str
-    task: str
-    architecture: str
-    sample_rate: int
-    hyperparameters: dict[str, Any]
-    parameters: int
-    bytes: int
-    licence: str
-    description: str
-    folder: Path
-    revision: str
+    task: str = ""
+    architecture: str = ""
+    sample_rate: int = 0
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    parameters: int = 0
+    bytes: int = 0
+    licence: str = "unknown"
+    description: str = ""
+    folder: Path = Path()
+    revision: str = "unknown"
     source: Literal["bundled", "folder", "hub", "package"] = "folder"
     file: str = WEIGHTS_FILE
     cached: bool = True
@@ -84,6 +87,8 @@ class ModelCard:
     sha256: str = ""
     paper: str = ""
     package: str = ""
+    entry: str = ""
+    may_have_prefix: bool = False
 
 
 def read_card(folder: Path, *, source: Literal["bundled", "folder", "hub"] = "folder") -> ModelCard:
@@ -102,11 +107,7 @@ def read_card(folder: Path, *, source: Literal["bundled", "folder", "hub"] = "fo
         raise ModelError(f"is no usable model folder ({error})", folder) from error
     values = read_config(folder)
     return ModelCard(
-        name=values["name"],
-        task=values["task"],
-        architecture=values["architecture"],
-        sample_rate=values["sample_rate"],
-        hyperparameters=values["hyperparameters"],
+        **{key: values[key] for key in _REQUIRED},
         parameters=sum(math.prod(shape) for shape in shapes),
         bytes=weights.stat().st_size,
         licence=licence_of(folder, values),
@@ -193,21 +194,26 @@ def read_config(folder: Path) -> dict[str, Any]:
     for key, kind in _REQUIRED.items():
         if not isinstance(values[key], kind):
             raise ModelError(f"{CONFIG_FILE} has the {key} {reprlib.repr(values[key])}", folder)
-    for number in [values["sample_rate"], *_numbers(values["hyperparameters"])]:
-        if not abs(number) <= _LARGEST_NUMBER:
-            raise ModelError(f"{CONFIG_FILE} has the number {reprlib.repr(number)}", folder)
+    stated = values["hyperparameters"] | {"sample_rate": values["sample_rate"]}
+    for key, number in _numbers(stated):
+        if not abs(number) <= (_LARGEST_RATE if _RATE.search(key) else _LARGEST_NUMBER):
+            raise ModelError(
+                f"{CONFIG_FILE} has the {reprlib.repr(key)} {reprlib.repr(number)}", folder
+            )
     return values
 
 
-def _numbers(value: object) -> Iterator[float]:
-    """Give all numbers in what was read from JSON, however deep it is."""
-    left = [value]
+def _numbers(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Give all numbers in what was read from JSON, however deep, and the keys they are under."""
+    left = list(values.items())
     while left:
-        each = left.pop()
-        if isinstance(each, (int, float)):
-            yield each
-        elif isinstance(each, (list, dict)):
-            left += each.values() if isinstance(each, dict) else each
+        key, value = left.pop()
+        if isinstance(value, (int, float)):
+            yield key, value
+        elif isinstance(value, dict):
+            left += value.items()
+        elif isinstance(value, list):
+            left += ((key, each) for each in value)
 
 
 def missing_file(folder: Path) -> str:

@@ -6,6 +6,9 @@ refuses all but tensors and plain containers, and we refuse what is left over.
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _SHOWN = 3
+_SPARE = 100
+"""Parameters that a network may have beyond twice its weights while it is built."""
 
 
 def read_weights(path: Path, *, entry: str = "") -> dict[str, Tensor]:
@@ -38,52 +43,122 @@ def read_weights(path: Path, *, entry: str = "") -> dict[str, Tensor]:
     return _read_checkpoint(path, entry)
 
 
-def fill(
-    network: nn.Module,
+def build(
+    architecture: str,
+    hyperparameters: Mapping[str, Any],
     weights: dict[str, Tensor],
     subject: object,
     *,
     may_have_prefix: bool = False,
-) -> None:
+) -> nn.Module:
+    """Build a network and load its weights: every one has its place, and no place stays empty.
+
+    The network is laid out without memory first, so that nothing is taken for one that is larger
+    than its weights.
+
+    Args:
+        architecture: A key of `speakup.networks.ARCHITECTURES`.
+        hyperparameters: Its keyword arguments.
+        weights: Name -> values of any number format.
+        subject: What an error is about.
+        may_have_prefix: Accept names that all begin with one more word than the network's.
+
+    Raises:
+        ModelError: there is no such network, or a name is missing, unknown, or of another shape.
+    """
+    import torch
+
+    from speakup.networks import ARCHITECTURES
+
+    if architecture not in ARCHITECTURES:
+        known = f"This version knows {', '.join(ARCHITECTURES)}"
+        raise ModelError(f"architecture {architecture!r} is unknown", subject, known)
+    make = ARCHITECTURES[architecture]
+    try:
+        with torch.device("meta"), _at_most(_SPARE + 2 * len(weights)):
+            outline = make(**hyperparameters)
+    except Exception as error:  # Whatever numbers from a file may lead to.
+        problem = f"the hyperparameters make no network ({_line(error)})"
+        raise ModelError(problem, subject) from error
+    weights = _fitting(outline, weights, subject, may_have_prefix=may_have_prefix)
+    network = make(**hyperparameters)
+    load_strict(network, weights, subject)
+    return network
+
+
+def load_strict(network: nn.Module, weights: dict[str, Tensor], subject: object) -> None:
     """Put weights into a network: every one has its place, and no place stays empty.
 
     Args:
         network: What to fill.
         weights: Name -> values of any number format.
         subject: What an error is about.
-        may_have_prefix: Accept names that all begin with one more word than the network's.
 
     Raises:
         ModelError: a name is missing, unknown, or its shape is another.
     """
+    fitting = _fitting(network, weights, subject)
+    network.load_state_dict(
+        {
+            key: value.float() if value.is_floating_point() else value
+            for key, value in fitting.items()
+        }
+    )
+
+
+def _fitting(
+    network: nn.Module,
+    weights: dict[str, Tensor],
+    subject: object,
+    *,
+    may_have_prefix: bool = False,
+) -> dict[str, Tensor]:
+    """Give the weights by the network's own names.
+
+    Raises:
+        ModelError: they are not the network's.
+    """
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     if may_have_prefix:
         weights = _without_prefix(weights, set(wanted))
-    missing, unknown = wanted.keys() - weights.keys(), weights.keys() - wanted.keys()
     others = [
         f"{key} {tuple(value.shape)} instead of {wanted[key]}"
         for key, value in weights.items()
         if key in wanted and tuple(value.shape) != wanted[key]
     ]
-    faults = [
-        f"{what}: {_some(names)}"
-        for what, names in (
-            ("missing", sorted(missing)),
-            ("unknown", sorted(unknown)),
-            ("of other shapes", others),
-        )
-        if names
-    ]
+    found = {
+        "missing": sorted(wanted.keys() - weights.keys()),
+        "unknown": sorted(weights.keys() - wanted.keys()),
+        "of other shapes": others,
+    }
+    faults = "; ".join(f"{what}: {_some(names)}" for what, names in found.items() if names)
     if faults:
-        raise ModelError(
-            f"the weights do not match the architecture ({'; '.join(faults)})", subject
-        )
-    network.load_state_dict(
-        {
-            key: value.float() if value.is_floating_point() else value
-            for key, value in weights.items()
-        }
-    )
+        raise ModelError(f"the weights do not match the architecture ({faults})", subject)
+    return weights
+
+
+@contextlib.contextmanager
+def _at_most(number: int) -> Iterator[None]:
+    """Let this thread build no more parameters: a million layers take memory even without any.
+
+    Raises:
+        ValueError: there are more.
+    """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    thread, count = threading.get_ident(), 0
+
+    def seen(*_: Any) -> None:
+        nonlocal count
+        count += threading.get_ident() == thread
+        if count > number:
+            raise ValueError("it would have more parameters than there are weights")
+
+    handle = register_module_parameter_registration_hook(seen)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _read_checkpoint(path: Path, entry: str) -> dict[str, Tensor]:

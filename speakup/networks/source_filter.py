@@ -75,14 +75,16 @@ class SourceFilterExtender(nn.Module):
         self.n_fft, self._hop = n_fft, n_fft // 2
         bins = self._hop + 1
         self._context_frames = 3 * blocks + 2
-        frequencies = torch.linspace(0, SAMPLE_RATE / 2, bins)
-        self.register_buffer("frequencies", frequencies, persistent=False)
-        self.register_buffer("neighbours", _neighbours(bins), persistent=False)
-        self.register_buffer("bands", _triangles(frequencies), persistent=False)
-        generator = torch.Generator().manual_seed(1)
-        noise = torch.randn(_NOISE_FRAMES * self._hop, generator=generator)
-        self.register_buffer("noise", noise, persistent=False)
-        self._learned = int((frequencies < _LEARNED_HZ).sum())
+        # Of data, not of shapes alone: also where a network is laid out on the meta device.
+        with torch.device("cpu"):
+            frequencies = torch.linspace(0, SAMPLE_RATE / 2, bins)
+            self.register_buffer("frequencies", frequencies, persistent=False)
+            self.register_buffer("neighbours", _neighbours(bins), persistent=False)
+            self.register_buffer("bands", _triangles(frequencies), persistent=False)
+            generator = torch.Generator().manual_seed(1)
+            noise = torch.randn(_NOISE_FRAMES * self._hop, generator=generator)
+            self.register_buffer("noise", noise, persistent=False)
+            self._learned = int((frequencies < _LEARNED_HZ).sum())
         self.embed = nn.Linear(2 * bins, features)
         self.embed_norm = nn.LayerNorm(features)
         self.blocks = nn.ModuleList(FrameBlock(features, expansion) for _ in range(blocks))

@@ -10,7 +10,7 @@ import pytest
 from speakup.errors import OutputError
 from speakup.machine import doctor, installation
 from speakup.machine.doctor import Finding, examine
-from speakup.models import catalogue
+from speakup.models import places
 
 
 def wrong(findings: list[Finding]) -> dict[str, Finding]:
@@ -45,7 +45,7 @@ def test_a_sound_installation_is_well() -> None:
 def test_missing_weights_are_wrong(
     quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "bundled_folder", lambda: tmp_path)
+    monkeypatch.setattr(places, "bundled_folder", lambda: tmp_path)
     found = wrong(examine())
     assert set(found) == {"model denoise", "model upsample"}
     assert str(tmp_path) in found["model denoise"].detail
@@ -59,7 +59,7 @@ def test_damaged_weights_are_wrong(
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_text("nothing")
-    monkeypatch.setattr(catalogue, "bundled_folder", lambda: tmp_path)
+    monkeypatch.setattr(places, "bundled_folder", lambda: tmp_path)
     assert "no usable model folder" in wrong(examine())["models"].detail
 
 

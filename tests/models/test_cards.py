@@ -133,7 +133,7 @@ def test_a_config_that_harms_is_refused_in_one_line(content: bytes, tmp_path: Pa
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("number", [10**9, -(10**9), 1e300, float("nan"), float("inf")])
+@pytest.mark.parametrize("number", [10**6, -(10**9), 1e300, float("nan"), float("inf")])
 def test_numbers_that_no_network_has_are_refused(
     model: Path, number: float, tmp_path: Path
 ) -> None:
@@ -141,5 +141,5 @@ def test_numbers_that_no_network_has_are_refused(
     for changes in ({"sample_rate": number}, {"hyperparameters": {"a": [[{"b": number}]]}}):
         if "sample_rate" not in changes or isinstance(number, int):
             (tmp_path / "config.json").write_text(json.dumps(values | changes))
-            with pytest.raises(ModelError, match="has the number"):
+            with pytest.raises(ModelError, match="config.json has the "):
                 read_config(tmp_path)

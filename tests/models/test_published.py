@@ -22,20 +22,20 @@ from torch import nn
 
 from speakup.config import PRESETS, Config
 from speakup.errors import ModelError
-from speakup.models import published, weights
+from speakup.models import weights
 from speakup.models.catalogue import (
     choose_models,
     find_card,
     list_models,
     load_model,
-    remove_model,
-    verify_model,
 )
 from speakup.models.hub import cache
-from speakup.models.published import MODELS, Published
+from speakup.models.places import locate
+from speakup.models.published import MODELS
 from speakup.networks import ARCHITECTURES
 
-NAMES = [model.name for model in MODELS]
+NAMES = [name for name, card in MODELS.items() if not card.package]
+PACKAGED = [name for name, card in MODELS.items() if card.package]
 FOLDERS = {
     "mp-senet-dns": "mp-senet",
     "metricgan-plus": "metricgan-plus",
@@ -58,26 +58,30 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def find(name: str) -> Published:
-    model = published.find(name)
-    assert model is not None
-    return model
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_pin_is_exact(name: str) -> None:
-    model = find(name)
+    model = MODELS[name]
     assert re.fullmatch(r"[0-9a-f]{40}", model.revision)
     assert re.fullmatch(r"[0-9a-f]{64}", model.sha256)
     assert re.fullmatch(r"[\w.-]+/[\w.-]+", model.repository)
     assert model.licence in ("MIT", "Apache-2.0")
     assert model.paper.startswith("https://arxiv.org/abs/")
-    assert NAMES.count(name) == 1
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_what_a_package_brings_is_pinned_by_its_content(name: str) -> None:
+    model = MODELS[name]
+    assert model.repository == "" and re.fullmatch(r"[0-9a-f]{64}", model.sha256)
+    assert model.revision == f"sha256:{model.sha256[:12]}"
+    with torch.device("meta"):
+        network = ARCHITECTURES[model.architecture](**model.hyperparameters)
+    assert sum(weight.numel() for weight in network.parameters()) == model.parameters
+    assert network.sample_rate == model.sample_rate
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_pin_builds_its_network(name: str) -> None:
-    model = find(name)
+    model = MODELS[name]
     with torch.device("meta"):
         network = ARCHITECTURES[model.architecture](**model.hyperparameters)
     assert sum(weight.numel() for weight in network.parameters()) == model.parameters
@@ -90,7 +94,7 @@ def test_every_pin_builds_its_network(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_pin_is_the_one_that_was_written_down(name: str) -> None:
-    model, golden = find(name), Golden(FOLDERS[name])
+    model, golden = MODELS[name], Golden(FOLDERS[name])
     golden.check_layout(lambda: ARCHITECTURES[model.architecture](**model.hyperparameters))
     root = os.environ["SPEAKUP_TEST_DATA"]
     table = Path(root, "hub", "README.md").read_text(encoding="utf-8")
@@ -106,7 +110,7 @@ def test_presets_name_models_that_there_are() -> None:
             assert set(models) == {"denoise", "upsample"}
             for task, name in models.items():
                 card = find_card(name)
-                assert card is not None and card.task == task
+                assert card.task == task
                 assert (card.source == "bundled") == (preset == "fast"), kind
 
 
@@ -125,7 +129,7 @@ def test_studio_is_of_the_device() -> None:
 
 def small_network(name: str) -> nn.Module:
     torch.manual_seed(1)
-    return ARCHITECTURES[find(name).architecture](**SMALL[name]).eval()
+    return ARCHITECTURES[MODELS[name].architecture](**SMALL[name]).eval()
 
 
 def checkpoint(name: str, path: Path, change: Callable[[dict[str, Any]], Any] | None = None) -> Any:
@@ -133,8 +137,8 @@ def checkpoint(name: str, path: Path, change: Callable[[dict[str, Any]], Any] | 
     state: Any = {key: value.clone() for key, value in small_network(name).state_dict().items()}
     if change is not None:
         state = change(state)
-    elif find(name).entry:
-        state = {find(name).entry: state}
+    elif MODELS[name].entry:
+        state = {MODELS[name].entry: state}
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".safetensors":
         safetensors.torch.save_file(state, path)
@@ -149,7 +153,7 @@ def small_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
 
     def put(name: str, change: Callable[[dict[str, Any]], Any] | None = None) -> None:
-        model = find(name)
+        model = MODELS[name]
         repository = f"models--{model.repository.replace('/', '--')}"
         path = tmp_path / repository / "snapshots" / model.revision / model.file
         checkpoint(name, path, change)
@@ -160,8 +164,7 @@ def small_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
             bytes=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
         )
-        others = [other for other in published.MODELS if other.name != name]
-        monkeypatch.setattr(published, "MODELS", (pinned, *others))
+        monkeypatch.setitem(MODELS, name, pinned)
 
     return put
 
@@ -172,14 +175,14 @@ def test_each_published_form_is_loaded_key_by_key(
 ) -> None:
     small_models(name)
     model = load_model(name, offline=True)
-    assert model.card.cached and model.revision == find(name).revision
+    assert model.card.cached and model.revision == MODELS[name].revision
     expected = small_network(name).state_dict()
     found = model.network.state_dict()
     assert list(found) == list(expected)
     assert all(torch.equal(found[key], expected[key]) for key in expected)
     assert not model.network.training
-    assert verify_model(name) is None
-    assert remove_model(name) > 10_000
+    assert locate(name).fault() is None
+    assert locate(name).remove() > 10_000
     with pytest.raises(ModelError, match="is not in the cache"):
         load_model(name, offline=True)
 
@@ -201,7 +204,7 @@ def test_keys_that_do_not_fit_are_fatal(
             del state[key]
         else:
             state[key] = torch.zeros(7, 7, 7)
-        entry = find(name).entry
+        entry = MODELS[name].entry
         return {entry: state} if entry else state
 
     small_models(name, change)
@@ -278,9 +281,8 @@ import dataclasses, json
 from speakup.models import published
 from speakup.cli import main
 pins = json.loads(sys.argv.pop(1))
-published.MODELS = tuple(
-    dataclasses.replace(model, **pins.get(model.name, {})) for model in published.MODELS
-)
+for name, changes in pins.items():
+    published.MODELS[name] = dataclasses.replace(published.MODELS[name], **changes)
 sys.exit(main())
 """
 
@@ -290,7 +292,7 @@ def test_studio_is_fetched_once_and_enhances(tmp_path: Path) -> None:
     for name in ("dpdfnet2", "lavasr-v2"):
         path = tmp_path / name / "weights.pth"
         checkpoint(name, path)
-        content, model = path.read_bytes(), find(name)
+        content, model = path.read_bytes(), MODELS[name]
         hub.repositories[model.repository] = {model.revision: {model.file: content}}
         digest = hashlib.sha256(content).hexdigest()
         pins[name] = {
@@ -314,11 +316,11 @@ def test_studio_is_fetched_once_and_enhances(tmp_path: Path) -> None:
         again = run([*start, "--json", "--overwrite"], variables, STUDIO)
         assert hub.requests == []
     for name in pins:
-        assert f"hf://{find(name).repository}@{find(name).revision}" in done.err
+        assert f"hf://{MODELS[name].repository}@{MODELS[name].revision}" in done.err
     for run_of in (done, again):
         stages = run_of.events[0]["stages"]
         used = {stage["model"]: stage["revision"] for stage in stages if stage["model"]}  # type: ignore[attr-defined]
-        assert used == {name: find(name).revision for name in pins}
+        assert used == {name: MODELS[name].revision for name in pins}
 
 
 # The page
@@ -335,5 +337,5 @@ def test_the_page_tells_of_every_model_what_the_table_holds() -> None:
         assert card.repository in row and card.paper in row
     for kind, megabytes in (("", "66.5 MB"), ("cuda", "128.2 MB")):
         names = PRESETS["studio"][kind].values()
-        assert f"{sum(find(name).bytes for name in names) / 1e6:.1f} MB" == megabytes
+        assert f"{sum(MODELS[name].bytes for name in names) / 1e6:.1f} MB" == megabytes
         assert f"({megabytes})" in page
