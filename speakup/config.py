@@ -16,6 +16,9 @@ WORKING_RATE = 44_100
 """Sample rate in Hz between the neural stages, and of the output by default."""
 
 
+BEST_IS_WIDER_THAN_HZ = 5_000.0
+"""Recordings of no more bandwidth get the fast denoiser: the best of the others hears no voice."""
+
 PRESETS: dict[str, dict[str, dict[str, str]]] = {
     "fast": {"": {"denoise": "speakup-denoise-16k", "upsample": "speakup-upsample-44k"}},
     # MP-SENet takes about 2 s of a CPU's time for a second of sound, and AP-BWE 0.3 s.
@@ -42,16 +45,23 @@ class Config:
         ConfigError: a value is outside its range, or two values contradict each other.
     """
 
-    preset: Literal["fast", "studio"] = _setting(
-        "fast",
-        "Which models: fast = bundled, needs no network; studio = the best published ones for "
+    quality: Literal["best", "fast"] = _setting(
+        "best",
+        "Which denoiser: best = the best on this machine, by measured scores; fast = the bundled "
+        "one. Neither needs a network",
+    )
+    preset: Literal["fast", "studio"] | None = _setting(
+        None,
+        "Which models instead: fast = bundled, as --quality fast; studio = the published ones for "
         "the device, fetched from the Hub once",
     )
     denoiser: str | None = _setting(
-        None, "Stage 1 model: a name, a folder, or hf://org/repo[@revision]; else the preset's"
+        None,
+        "Stage 1 model: a name, a folder, or hf://org/repo[@revision]; ONE+OTHER for two in a row; "
+        "else as --quality says",
     )
     upsampler: str | None = _setting(
-        None, "Stage 2 model: a name, a folder, or hf://org/repo[@revision]; else the preset's"
+        None, "Stage 2 model: a name, a folder, or hf://org/repo[@revision]; else the bundled one"
     )
     denoise: bool = _setting(True, "Rebuild clipped peaks, and remove noise and reverberation")
     upsample: Literal["auto", "always", "off"] = _setting(
@@ -95,7 +105,7 @@ class Config:
     accept_license: bool = _setting(False, "Also use models whose licence forbids commercial use")
 
     def __post_init__(self) -> None:
-        for name in ("preset", "upsample", "channels", "bit_depth", "precision"):
+        for name in ("quality", "preset", "upsample", "channels", "bit_depth", "precision"):
             _check_choice(self, name)
         if not 0.0 <= self.strength <= 1.0:
             raise ConfigError(f"strength is {self.strength}", None, "Give a number from 0 to 1")
@@ -122,17 +132,18 @@ class Config:
 
     @property
     def depends_on_device(self) -> bool:
-        """Tell whether the preset has other models on other devices."""
-        return len(PRESETS[self.preset]) > 1
+        """Tell whether there is a preset, and it has other models on other devices."""
+        return self.preset is not None and len(PRESETS[self.preset]) > 1
 
     def preset_models(self, device: str) -> dict[str, str]:
         """Name the preset's model of each task on a kind of device, such as "cpu" or "cuda"."""
-        models = PRESETS[self.preset]
+        models = PRESETS[self.preset or "fast"]
         return models.get(device, models[""])
 
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
-    "preset": tuple(PRESETS),
+    "quality": ("best", "fast"),
+    "preset": (None, *PRESETS),
     "upsample": ("auto", "always", "off"),
     "channels": ("keep", "mono"),
     "bit_depth": (None, "16", "24", "32f"),
