@@ -6,13 +6,14 @@ Where they lie is in `places`, what is known of one in `cards`.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from speakup.config import Config
+from speakup.config import PRESETS, Config
 from speakup.errors import ModelError
-from speakup.models import published
+from speakup.models import published, ranking
 from speakup.models.cards import ModelCard
 from speakup.models.hub.client import FileProgress
 from speakup.models.hub.faults import quoted
@@ -20,6 +21,8 @@ from speakup.models.places import Fetching, bundled_models, locate
 
 if TYPE_CHECKING:
     from torch import nn
+
+_BUNDLED = PRESETS["fast"][""]
 
 
 @dataclass(frozen=True)
@@ -36,22 +39,66 @@ def list_models() -> list[ModelCard]:
     return [*bundled_models(), *map(find_card, published.MODELS)]
 
 
-def choose_models(config: Config) -> dict[str, str]:
-    """Name the models that a configuration may need, by task, in the order of their stages."""
-    wanted: dict[str, str | None] = {}
+@dataclass(frozen=True)
+class ChosenModels:
+    """The models that a configuration may need.
+
+    Attributes:
+        denoisers: Those that a recording goes through one after the other.
+        narrow: Those that a recording of little bandwidth goes through instead.
+        upsampler: What restores the top, or None.
+    """
+
+    denoisers: tuple[str, ...]
+    narrow: tuple[str, ...]
+    upsampler: str | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, once each, in the order of their stages."""
+        last = () if self.upsampler is None else (self.upsampler,)
+        return tuple(dict.fromkeys((*self.denoisers, *self.narrow, *last)))
+
+
+def choose_models(config: Config) -> ChosenModels:
+    """Name the models that a configuration may need; nothing is requested, and nothing checked."""
+    denoisers: tuple[str, ...] = ()
+    narrow: tuple[str, ...] = ()
+    upsampler: str | None = None
     if config.denoise and config.strength > 0.0:
-        wanted["denoise"] = config.denoiser
+        if config.takes_the_best:
+            denoisers = _in_a_row(_best_at_hand())
+            narrow = (_BUNDLED["denoise"],)
+        else:
+            narrow = denoisers = _in_a_row(config.denoiser or _preset_model(config, "denoise"))
     if config.upsample != "off":
-        wanted["upsample"] = config.upsampler
-    if None not in wanted.values():
-        return {task: str(name) for task, name in wanted.items()}
+        upsampler = config.upsampler or _preset_model(config, "upsample")
+    return ChosenModels(denoisers, narrow, upsampler)
+
+
+def _preset_model(config: Config, task: str) -> str:
+    """Name what the preset has for a task; without one, the bundled model."""
     kind = config.device.partition(":")[0]
     if config.depends_on_device and kind == "auto":
         from speakup.networks.compute import pick_device
 
         kind = pick_device(config.device).type
-    preset = config.preset_models(kind)
-    return {task: name or preset[task] for task, name in wanted.items()}
+    return config.preset_models(kind)[task]
+
+
+def _best_at_hand() -> str:
+    """Name the best denoiser that can be used without a question or a network."""
+
+    def at_hand(name: str) -> bool:
+        cards = [find_card(part) for part in _in_a_row(name)]
+        return all(card.cached for card in cards)
+
+    return ranking.best_denoiser(at_hand) or _BUNDLED["denoise"]
+
+
+def _in_a_row(name: str) -> tuple[str, ...]:
+    """Take apart the name of several models; a folder may have a plus in its own."""
+    return (name,) if os.path.exists(name) else tuple(name.split("+"))
 
 
 def find_card(name: str) -> ModelCard:
@@ -139,8 +186,10 @@ def foresee_models(config: Config) -> list[ModelCard]:
 
     Of an hf:// model that is not on this machine no more is known than its address.
     """
-    return [
-        dataclasses.replace(card, task=card.task or task)
-        for task, name in choose_models(config).items()
-        for card in [find_card(name)]
-    ]
+    chosen = choose_models(config)
+    found = []
+    for name in chosen.names:
+        card = find_card(name)
+        task = card.task or ("upsample" if name == chosen.upsampler else "denoise")
+        found.append(dataclasses.replace(card, task=task))
+    return found

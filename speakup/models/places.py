@@ -301,8 +301,8 @@ class _Packaged(Place):
 
     def card(self) -> ModelCard:
         path = deepfilter.find_archive(self._card.file)
-        if path is None:
-            return self._card
+        if path is None or path.stat().st_size != self._card.bytes:
+            return self._card  # Another version's, or half of one, is nothing that can be used.
         folder = path.parents[len(Path(self._card.file).parts) - 1]
         return dataclasses.replace(self._card, folder=folder, cached=True)
 
