@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -673,13 +674,57 @@ def test_analyze(speakup: Any) -> None:
     assert done.code == 0
     assert re.search(r"Bandwidth +\d", done.out)
     assert re.search(r"fail +ACX", done.out)
+    assert re.search(r"→ turn it (up|down) by \d", done.out)
     done = speakup("analyze", "talk.wav", "junk.wav", "--json")
     assert done.code == 1
     (event,) = done.events
     assert (event["event"], event["path"], event["sample_rate"]) == ("analysis", "talk.wav", RATE)
-    assert {check["passed"] for check in event["delivery"]} == {False}
+    assert [check["target"] for check in event["delivery"] if check["passed"]] == ["aes"]
     assert "speakup: error: junk.wav" in done.err
     assert speakup("analyze", "junk.wav").code == 3
+
+
+def test_analyze_gates_a_script(speakup: Any) -> None:
+    lufs = speakup("analyze", "talk.wav", "--json").events[0]["integrated_lufs"]
+    done = speakup("analyze", "talk.wav", "--check", f"{lufs:.1f}")
+    assert done.code == 0 and done.out.count("pass") == 1 and "fail" not in done.out
+    done = speakup("analyze", "talk.wav", "--check", "podcast", "--json")
+    assert done.code == 1
+    (check,) = done.events[0]["delivery"]
+    assert (check["target"], check["passed"]) == ("podcast", False) and check["change"]
+    assert speakup("analyze", "talk.wav", "junk.wav", "--check", f"{lufs:.1f}").code == 1
+    for wrong in ("nobody", "off"):
+        assert speakup("analyze", "talk.wav", "--check", wrong).code == 2
+
+
+def test_analyze_takes_folders_globs_and_standard_input(
+    speakup: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("many/deep").mkdir(parents=True)
+    for name in ("many/a.wav", "many/deep/b_enhanced.wav", "many/.hidden.wav", "many/notes.txt"):
+        shutil.copy("talk.wav", name)
+    done = speakup("analyze", "many", "--json")
+    assert [Path(event["path"]).name for event in done.events] == ["a.wav", "b_enhanced.wav"]
+    assert len(speakup("analyze", "t*.wav", "--json").events) == 1
+    with open("talk.wav", "rb") as file:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(file.read())))
+    (event,) = speakup("analyze", "-", "--json").events
+    assert (event["path"], event["seconds"]) == ("-", 1.0)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"no sound")))
+    done = speakup("analyze", "-")
+    assert done.code == 3 and "standard input" in done.err
+    Path("empty").mkdir()
+    assert speakup("analyze", "empty").code == 3
+
+
+def test_analyze_draws_one_recording(speakup: Any) -> None:
+    pytest.importorskip("PIL")
+    assert speakup("analyze", "talk.wav", "--plot", "talk.png").code == 0
+    assert Path("talk.png").read_bytes().startswith(b"\x89PNG")
+    done = speakup("analyze", "talk.wav", "--plot", "talk.png")
+    assert done.code == 4 and "there already" in done.err
+    assert speakup("analyze", "talk.wav", "--plot", "talk.png", "--overwrite").code == 0
+    assert speakup("analyze", "talk.wav", "junk.wav", "--plot", "two.png").code == 2
 
 
 def test_report(speakup: Any) -> None:
@@ -688,6 +733,13 @@ def test_report(speakup: Any) -> None:
     assert speakup("report", "talk.wav", "junk.wav", "-o", "page.html").code == 3
     assert speakup("report", "talk.wav", "talk.wav", "-o", "none/page.html").code == 4
     assert speakup("report", "talk.wav", "talk.wav").code == 2
+    stretch = ("--start", "0.2", "--length", "0.5", "--loudness", "ebu")
+    done = speakup("report", "talk.wav", "talk.wav", "-o", "page.html", *stretch)
+    assert done.code == 4 and "there already" in done.err
+    done = speakup("report", "talk.wav", "talk.wav", "-o", "page.html", *stretch, "--overwrite")
+    assert done.code == 0
+    text = Path("page.html").read_text("utf-8")
+    assert "0.2 s to 0.7 s of 1.0 s" in text and "for EBU R 128" in text
 
 
 @pytest.fixture
