@@ -163,7 +163,7 @@ def test_nothing_said_means_the_defaults(speakup: Any, monkeypatch: pytest.Monke
         (["enhanse", "talk.wav"], "No such command 'enhanse'"),
         (["enhance", "talk.wav", "--strength", "much"], "Invalid value for '--strength'"),
         (["enhance", "talk.wav", "--strength", "3"], "strength is 3.0. Give a number from 0 to 1"),
-        (["enhance", "talk.wav", "--sample-rate", "44.1k"], "sample-rate is '44.1k'. Give"),
+        (["enhance", "talk.wav", "--sample-rate", "44.1q"], "sample-rate is '44.1q'. Give"),
         (["enhance", "talk.wav", "--upsample", "some"], "upsample is 'some'. Choose from auto"),
         (["enhance", "talk.wav", "--loudness", "loud", *PLAIN], "loudness is 'loud'. Choose"),
         (["enhance", "talk.wav", "--device", "abacus", *PLAIN], "device is 'abacus'"),
@@ -742,6 +742,68 @@ def test_report(speakup: Any) -> None:
     assert "0.2 s to 0.7 s of 1.0 s" in text and "for EBU R 128" in text
 
 
+def test_help_has_examples_that_can_be_typed(speakup: Any) -> None:
+    import typer
+
+    from speakup.cli import app
+    from speakup.cli.help import EXAMPLES
+
+    group = typer.main.get_command(app)
+    for name, lines in EXAMPLES.items():
+        text = speakup(name, "--help").out
+        assert "<bool>" not in text, name
+        assert len(lines) >= 2
+        for line in lines:
+            assert f"\n   {line}\n" in f"{text}\n" and len(line) <= 77
+            words = shlex.split(line)
+            assert words[:2] == ["speakup", name]
+            command = group.commands[name]  # type: ignore[attr-defined]
+            command.make_context(name, words[2:], parent=None)
+
+
+def test_a_forgotten_enhance_is_guessed(speakup: Any) -> None:
+    done = speakup("talk.wav", "-o", "a b.flac")
+    assert done.code == 2
+    assert "Did you mean: speakup enhance talk.wav -o 'a b.flac'?" in done.err
+
+
+@pytest.mark.parametrize(
+    ("given", "means"),
+    [
+        (("--bitrate", "192k"), {"bitrate": 192}),
+        (("--bitrate", "192000"), {"bitrate": 192}),
+        (("--bitrate", "64 kbit/s"), {"bitrate": 64}),
+        (("--sample-rate", "48k"), {"sample_rate": 48_000}),
+        (("--sample-rate", "44.1 kHz"), {"sample_rate": 44_100}),
+        (("--format", "MP3"), {"format": "mp3"}),
+        (("--loudness", "-16LUFS"), {"loudness": "-16"}),
+        (("--loudness", "-16.5 lufs"), {"loudness": "-16.5"}),
+        (("--loudness", "Podcast"), {"loudness": "Podcast"}),
+    ],
+)
+def test_values_are_taken_as_people_write_them(
+    speakup: Any, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], means: dict[str, object]
+) -> None:
+    seen: list[Config] = []
+
+    def keep(jobs: Any, config: Config, **_: Any) -> None:
+        seen.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("speakup.folders.run.run_jobs", keep)
+    monkeypatch.setattr("speakup.cli.enhance.prepare_models", lambda *_: None)
+    speakup("enhance", "talk.wav", *given)
+    assert seen == [Config(**means)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "given", [("--bitrate", "loud"), ("--sample-rate", "48 kbit/s"), ("--sample-rate", "8.0001k")]
+)
+def test_values_that_mean_nothing_are_refused(speakup: Any, given: tuple[str, ...]) -> None:
+    done = speakup("enhance", "talk.wav", *given)
+    assert done.code == 2 and given[1] in done.err
+
+
 @pytest.fixture
 def pairs(speakup: Any) -> Path:
     for number in range(2):
@@ -839,6 +901,16 @@ magnitude = 1.0
     assert speakup("export", "junk.wav", "model").code == 5
     assert speakup("train", "nowhere.toml").code == 2
     assert speakup("train", recipe, "--data", "nowhere", "--run", "third").code == 2
+
+
+def test_recipes_of_ours_are_listed(speakup: Any) -> None:
+    from speakup.cli.train import _recipe_path
+
+    names = speakup("train", "--list").out.split()
+    assert "denoise-16k" in names
+    assert all(_recipe_path(name).is_file() for name in names)
+    done = speakup("train")
+    assert done.code == 2 and "speakup train --list" in done.err
 
 
 def test_recipes_of_ours_go_by_name(speakup: Any) -> None:
