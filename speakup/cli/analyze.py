@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -138,9 +137,7 @@ def _tell(measured: Analysis, check: str | None, *, as_json: bool, terminal: Ter
     checks = delivery_checks(measured) if asked is None else [asked]
     if as_json:
         delivery = [vars(one) for one in checks]
-        terminal.result(
-            json.dumps({"event": "analysis", **measured.to_json(), "delivery": delivery})
-        )
+        terminal.event({"event": "analysis", **measured.to_json(), "delivery": delivery})
     else:
         _show(measured, checks)
     return asked is None or asked.passed

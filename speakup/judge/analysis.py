@@ -66,8 +66,9 @@ class Analysis:
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain values; None for what is infinite or NaN."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
+        """Give plain values, the path as `input`; None for what is infinite or NaN."""
+        values = {key: _plain(value) for key, value in asdict(self).items()}
+        return {"input": values.pop("path"), **values}
 
     @property
     def floor_below_speech_db(self) -> float:

@@ -217,7 +217,7 @@ def test_json_is_one_object_per_file_and_a_summary(speakup: Any, models: tuple[s
     assert done.events[-1]["event"] == "summary"
     talk, junk, summary = events["talk.wav"], events["junk.wav"], events["summary"]
     keys = (
-        "event input output status seconds elapsed speed channels sample_rate_in sample_rate_out "
+        "event schema input output status seconds elapsed speed channels sample_rate_in sample_rate_out "
         "bandwidth_hz lufs_in lufs_out true_peak_dbtp gain_db stages warnings error"
     )
     assert list(talk) == list(junk) == keys.split()
@@ -410,6 +410,10 @@ def test_a_report_is_a_page(speakup: Any) -> None:
     assert done.code == 0
     assert done.out == "talk_enhanced.wav\n"
     assert Path("page.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    shutil.copy("talk.wav", "b.wav")
+    done = speakup("enhance", "b.wav", *PLAIN, "--report", "page.html")
+    assert done.code == 4 and "page.html: exists" in done.err and "--overwrite" in done.err
+    assert not Path("b_enhanced.wav").exists(), "known before the work"
 
 
 def test_names_may_hold_anything(speakup: Any) -> None:
@@ -655,7 +659,7 @@ def signalled(
 def test_models(speakup: Any, models: tuple[str, ...]) -> None:
     listed = speakup("models", "list", "--json")
     assert listed.code == 0
-    names = [card["name"] for card in json.loads(listed.out)]
+    names = [card["name"] for card in json.loads(listed.out)["models"]]
     assert all(name in speakup("models", "list").out for name in names)
 
     folder = models[3]
@@ -678,7 +682,7 @@ def test_analyze(speakup: Any) -> None:
     done = speakup("analyze", "talk.wav", "junk.wav", "--json")
     assert done.code == 1
     (event,) = done.events
-    assert (event["event"], event["path"], event["sample_rate"]) == ("analysis", "talk.wav", RATE)
+    assert (event["event"], event["input"], event["sample_rate"]) == ("analysis", "talk.wav", RATE)
     assert [check["target"] for check in event["delivery"] if check["passed"]] == ["aes"]
     assert "speakup: error: junk.wav" in done.err
     assert speakup("analyze", "junk.wav").code == 3
@@ -704,12 +708,12 @@ def test_analyze_takes_folders_globs_and_standard_input(
     for name in ("many/a.wav", "many/deep/b_enhanced.wav", "many/.hidden.wav", "many/notes.txt"):
         shutil.copy("talk.wav", name)
     done = speakup("analyze", "many", "--json")
-    assert [Path(event["path"]).name for event in done.events] == ["a.wav", "b_enhanced.wav"]
+    assert [Path(event["input"]).name for event in done.events] == ["a.wav", "b_enhanced.wav"]
     assert len(speakup("analyze", "t*.wav", "--json").events) == 1
     with open("talk.wav", "rb") as file:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(file.read())))
     (event,) = speakup("analyze", "-", "--json").events
-    assert (event["path"], event["seconds"]) == ("-", 1.0)
+    assert (event["input"], event["seconds"]) == ("-", 1.0)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"no sound")))
     done = speakup("analyze", "-")
     assert done.code == 3 and "standard input" in done.err
