@@ -264,7 +264,9 @@ def _done(result: Result | None, config: Config | None) -> str:
     for stage in result.stages:
         licence = licences.get(stage.model, "licence: see its card")
         model = f"{stage.model}, {stage.revision} ({licence})" if stage.model else "no model"
-        cells = f"<td>{html.escape(model)}</td><td>{stage.seconds:.1f} s</td>"
+        figures = "; ".join(f"{key.replace('_', ' ')} {one:.3g}" for key, one in stage.did.items())
+        cells = f"<td>{html.escape(model)}<small>{_typeset(figures)}</small></td>"
+        cells += f"<td>{stage.seconds:.1f} s</td>"
         lines.append(f'<tr><th scope="row">{html.escape(stage.name)}</th>{cells}</tr>')
     facts = [f"Gain in all: {_typeset(text(result.gain_db, 'dB'))}."]
     if config is not None:
