@@ -43,7 +43,7 @@ def test_a_result_is_json_with_the_fields_that_scripts_rely_on() -> None:
     assert values["event"] == "file"
     assert values["seconds"] == 1.235
     assert values["stages"] == [
-        {"name": "denoise", "model": "a-model", "revision": "1", "seconds": 0.5}
+        {"name": "denoise", "model": "a-model", "revision": "1", "seconds": 0.5, "did": {}}
     ]
     assert values["warnings"] == ["clipped"]
     assert values["error"] is None

@@ -217,8 +217,8 @@ def test_json_is_one_object_per_file_and_a_summary(speakup: Any, models: tuple[s
     assert done.events[-1]["event"] == "summary"
     talk, junk, summary = events["talk.wav"], events["junk.wav"], events["summary"]
     keys = (
-        "event schema input output status seconds elapsed speed channels sample_rate_in sample_rate_out "
-        "bandwidth_hz lufs_in lufs_out true_peak_dbtp gain_db stages warnings error"
+        "event schema input output status seconds elapsed speed channels sample_rate_in "
+        "sample_rate_out bandwidth_hz lufs_in lufs_out true_peak_dbtp gain_db stages warnings error"
     )
     assert list(talk) == list(junk) == keys.split()
     assert (talk["status"], talk["error"], talk["sample_rate_in"]) == ("ok", None, RATE)
