@@ -36,7 +36,7 @@ def test_pages_show_what_the_file_of_scores_holds(tables: ModuleType) -> None:
 def test_an_evaluation_is_taken_over(
     tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores, page = tmp_path / "scores.json", tmp_path / "page.md"
+    scores, page = tmp_path / "scores.json", tmp_path / "page"
     scores.write_text('{"chain": {}}')
     page.write_text("Before.\n\n<!-- table: chain pesq lsd -->\n| old |\n\nAfter.\n")
     monkeypatch.setattr(tables, "SCORES", scores)
