@@ -45,14 +45,20 @@ class Result:
     error: Exception | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Give a JSON-ready dict; figures that do not exist (silence's loudness) are null."""
+        """Give a JSON-ready dict; figures that do not exist or are not known are null."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        # Where nothing was enhanced no gain was given, and a length of 0 is one that nobody took.
+        unknown = (*_POSITIVE, "gain_db") if self.status != "ok" else _POSITIVE
+        values |= {name: None for name in unknown if not values[name]}
         for name, value in values.items():
             if isinstance(value, float):
                 values[name] = round(value, 3) if math.isfinite(value) else None
         values["stages"] = tuple(map(dataclasses.asdict, self.stages))
         values["error"] = None if self.error is None else error_json(self.error)
         return {"event": "file", **values}
+
+
+_POSITIVE = ("seconds", "elapsed", "speed", "channels", "sample_rate_in", "sample_rate_out")
 
 
 def error_json(error: Exception) -> dict[str, str]:

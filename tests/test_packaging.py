@@ -92,7 +92,7 @@ def test_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
 
     home = run("-c", "import speakup; print(speakup.__file__)")
     assert Path(home.strip()).is_relative_to(target)
-    listed = json.loads(run("-m", "speakup", "models", "list", "--json"))
+    listed = json.loads(run("-m", "speakup", "models", "list", "--json"))["models"]
     bundled = {path.parent.name for path in ROOT.glob("weights/*/config.json")}
     assert bundled <= {model["name"] for model in listed}
     for model in sorted(bundled):

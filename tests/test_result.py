@@ -43,7 +43,7 @@ def test_a_result_is_json_with_the_fields_that_scripts_rely_on() -> None:
     assert values["event"] == "file"
     assert values["seconds"] == 1.235
     assert values["stages"] == [
-        {"name": "denoise", "model": "a-model", "revision": "1", "seconds": 0.5}
+        {"name": "denoise", "model": "a-model", "revision": "1", "seconds": 0.5, "did": {}}
     ]
     assert values["warnings"] == ["clipped"]
     assert values["error"] is None
@@ -52,7 +52,9 @@ def test_a_result_is_json_with_the_fields_that_scripts_rely_on() -> None:
 def test_figures_that_do_not_exist_are_null() -> None:
     result = Result("a", None, "failed", lufs_in=-math.inf, true_peak_dbtp=math.nan)
     values = json.loads(json.dumps(result.to_json(), allow_nan=False))
-    assert values["lufs_in"] is values["true_peak_dbtp"] is values["output"] is None
+    for name in ("lufs_in", "true_peak_dbtp", "output", "seconds", "channels", "gain_db"):
+        assert values[name] is None, name
+    assert Result("a", "b", "ok").to_json()["gain_db"] == 0.0, "known to be none"
 
 
 def test_an_error_stays_what_it_is_until_scripts_read_it() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 import warnings
 
@@ -109,12 +110,20 @@ def main() -> int:
         return 1
 
 
+def _with_enhance(words: list[str]) -> str:
+    """Give the command that was meant by one that begins with a file."""
+    return shlex.join(["speakup", "enhance", *words])
+
+
 def _wrong_usage(error: Exception) -> int:
     context = getattr(error, "ctx", None)
     text = error.format_message() if hasattr(error, "format_message") else str(error)
     if type(error).__name__ == "NoArgsIsHelpError":  # which has shown the help already
         return ConfigError.exit_code
     where = context.command_path if context is not None else "speakup"
+    words = sys.argv[1:]
+    if text.startswith("No such command") and words and os.path.exists(words[0]):
+        text = f"No such command {words[0]!r}. Did you mean: {_with_enhance(words)}?"
     full_stop = "" if text.endswith((".", "?")) else "."
     say_error(f"{text}{full_stop} See {where} --help")
     return ConfigError.exit_code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +44,7 @@ def bench(
     terminal.say("measuring ...")
     found = run_bench(config, inputs, seconds=seconds)
     if as_json:
-        typer.echo(json.dumps(found.to_json()))
+        terminal.event(found.to_json())
         return 0
     from rich import box
     from rich.table import Table

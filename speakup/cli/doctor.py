@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import traceback
 from typing import Annotated
@@ -37,7 +36,7 @@ def doctor(
     healthy = all(finding.status != "wrong" for finding in findings)
     if as_json:
         found = [dataclasses.asdict(finding) for finding in findings]
-        typer.echo(json.dumps({"event": "doctor", "healthy": healthy, "findings": found}))
+        Terminal().event({"event": "doctor", "healthy": healthy, "findings": found})
         return int(not healthy)
     from rich.table import Table
     from rich.text import Text
@@ -63,7 +62,7 @@ def _show_versions(as_json: bool) -> int:
     found = list_versions()
     if as_json:
         packages = [dataclasses.asdict(item) for item in found]
-        typer.echo(json.dumps({"event": "versions", "packages": packages}))
+        Terminal().event({"event": "versions", "packages": packages})
         return 0
     from rich import box
     from rich.table import Table

@@ -170,7 +170,15 @@ def enhance(
 
         job = plan.jobs[0]
         assert job.target is not None
-        write_report(job.source, job.target, report, overwrite=overwrite)
+        write_report(
+            job.source,
+            job.target,
+            report,
+            target=config.loudness,
+            result=summary.results[0],
+            config=config,
+            overwrite=overwrite,
+        )
         terminal.say(f"report: {report}")
     return exit_code(summary.results)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -111,7 +110,7 @@ def evaluate(
             progress=done,
         )
     if as_json:
-        typer.echo(json.dumps(evaluation.to_json()))
+        terminal.event(evaluation.to_json())
     else:
         _show(evaluation)
     return int(any(case.error is not None for case in evaluation.cases))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -49,7 +48,7 @@ def list_command(as_json: Json = False) -> int:
 
     cards = list_models()
     if as_json:
-        typer.echo(json.dumps([_plain(card) for card in cards], indent=2))
+        Terminal().event({"event": "models", "models": [_plain(card) for card in cards]})
         return 0
     from rich import box
     from rich.table import Table
@@ -88,7 +87,7 @@ def info(
         card = _fetched(place, offline, accept_license)
     values = _plain(card)
     if as_json:
-        typer.echo(json.dumps(values, indent=2))
+        Terminal().event({"event": "model", **values})
         return 0
     for key, value in values.items():
         if value not in ("", {}):
@@ -178,7 +177,8 @@ def path(
 
     card = _fetched(locate(name), offline, accept_license)
     if as_json:
-        typer.echo(json.dumps({"name": name, "folder": str(card.folder), "file": card.file}))
+        where = {"name": name, "folder": str(card.folder), "file": card.file}
+        Terminal().event({"event": "model", **where})
         return 0
     typer.echo(str(card.folder))
     return 0
@@ -228,7 +228,7 @@ def _each(
             what = {"type": type(error).__name__, "message": str(error)}
             found = {"name": name, "status": "failed", "error": what}
         if as_json:
-            terminal.result(json.dumps({"event": "model", **found}))
+            terminal.event({"event": "model", **found})
         elif said:
             terminal.result(said)
     return code

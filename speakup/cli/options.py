@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -48,7 +49,13 @@ Jobs = Annotated[
 ]
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", metavar="", help="Say nothing but errors", rich_help_panel=WORDS),
+    typer.Option(
+        "--quiet",
+        "-q",
+        metavar="",
+        help="Only errors, on stderr; results are given all the same",
+        rich_help_panel=WORDS,
+    ),
 ]
 Verbose = Annotated[
     bool,
@@ -63,6 +70,14 @@ Verbose = Annotated[
 NoProgress = Annotated[
     bool, typer.Option("--no-progress", metavar="", help="Show no progress", rich_help_panel=WORDS)
 ]
+
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*(k?)([a-z/]*)")
+_WITH_UNIT = re.compile(r"([-+\N{MINUS SIGN}]?\d+(?:\.\d+)?)\s*(?:LUFS|LKFS)", re.IGNORECASE)
+_LEAST_BITS = 6_000
+"""From here on a bit rate is taken for bits, not thousands of them."""
+
+_AS_TEXT = ("bitrate",)
+"""Numbers that may have a unit."""
 
 _MODEL = "MODEL"
 _SHOWN = {
@@ -131,13 +146,34 @@ def make_config(settings: dict[str, Any]) -> Config:
             settings[name] = "off" if name in _CAN_BE_OFF else False
     rate = settings.get("sample_rate", "keep")
     if rate != "keep":
-        try:
-            settings["sample_rate"] = int(rate)
-        except ValueError:
-            raise ConfigError(
-                f"`sample_rate` is {rate!r}", None, "Give 8000 to 192000 Hz, or keep"
-            ) from None
+        settings["sample_rate"] = _whole_number(
+            "sample_rate", rate, ("hz", ""), "Give 8000 to 192000 Hz, 48k, or keep"
+        )
+    if settings.get("bitrate") is not None:
+        given, units = settings["bitrate"], ("bit/s", "bps", "")
+        number = _whole_number("bitrate", given, units, "Give kbit/s, such as 192 or 192k")
+        settings["bitrate"] = number // 1000 if number >= _LEAST_BITS else number
+    if settings.get("format") is not None:
+        settings["format"] = settings["format"].strip().lower().removeprefix(".")
+    if "loudness" in settings:
+        found = _WITH_UNIT.fullmatch(settings["loudness"].strip())
+        settings["loudness"] = found[1] if found else settings["loudness"]
     return Config(**settings)
+
+
+def _whole_number(name: str, text: str, units: tuple[str, ...], remedy: str) -> int:
+    """Read a number as people write it: 48000, 48k, 44.1 kHz, 192k, 192 kbit/s.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    found = _NUMBER.fullmatch(text.strip().lower())
+    if found is None or found[3] not in units:
+        raise ConfigError(f"`{name}` is {text!r}", None, remedy)
+    number = float(found[1]) * (1000 if found[2] else 1)
+    if number != int(number):
+        raise ConfigError(f"`{name}` is {text!r}", None, remedy)
+    return int(number)
 
 
 def _arguments(parameters: list[inspect.Parameter]) -> int:
@@ -151,7 +187,7 @@ def _parameters(name: str) -> list[inspect.Parameter]:
     metavar, panel = _SHOWN.get(name, (None, STAGES))
     flag = name.replace("_", "-")
     hint = typing.get_type_hints(Config)[name]
-    kind = _plain_type(hint)
+    kind = str if name in _AS_TEXT else _plain_type(hint)
     default = field.default if kind is not str or field.default is None else str(field.default)
     text = field.metadata["help"]
     if kind is bool and default:  # what is done unless told otherwise has a flag against it

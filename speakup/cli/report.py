@@ -14,6 +14,21 @@ def report(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PAGE", help="The HTML page to write")
     ],
+    loudness: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|LUFS",
+            help="What it is to be delivered to: podcast, spotify, youtube, ebu, aes, acx, a "
+            "loudness, or off",
+        ),
+    ] = "podcast",
+    start: Annotated[
+        float, typer.Option(metavar="S", min=0.0, help="Where what is heard and seen begins")
+    ] = 0.0,
+    length: Annotated[
+        float | None,
+        typer.Option(metavar="S", min=0.1, max=120.0, help="How much of it; at most 120 seconds"),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", metavar="", help="Replace a page that exists")
     ] = False,
@@ -27,6 +42,14 @@ def report(
     check_free(output, overwrite=overwrite)
     from speakup.judge.page import write_report
 
-    write_report(before, after, output, overwrite=overwrite)
+    write_report(
+        before,
+        after,
+        output,
+        target=loudness,
+        start=start,
+        length=length,
+        overwrite=overwrite,
+    )
     typer.echo(str(output))
     return 0

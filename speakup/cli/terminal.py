@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress
 
+SCHEMA = 1
+"""The version of what `--json` writes: it rises when a field goes or changes its meaning."""
+
 LOADING = "loading PyTorch"
 """What to say while the networks' library loads, which takes seconds."""
 
@@ -147,10 +150,13 @@ class Terminal:
             )
 
     def event(self, values: dict[str, Any]) -> None:
-        """Write a line of JSON to stdout; what is wrong is said in the words of this program."""
+        """Write a line of JSON to stdout, as docs/output.schema.json describes it.
+
+        What is wrong is said in the words of this program.
+        """
         if error := values.get("error"):
             values = values | {"error": error | {"message": as_options(error["message"])}}
-        self.result(json.dumps(values))
+        self.result(json.dumps({"event": values["event"], "schema": SCHEMA, **values}))
 
     def say(self, *parts: str | tuple[str, str]) -> None:
         """Write a line to stderr: text, or pairs of text and style; nothing if quiet."""

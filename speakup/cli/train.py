@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speakup.cli.terminal import LOADING, Terminal, times
+from speakup.errors import ConfigError
 
 if TYPE_CHECKING:
     from speakup.training.trainer import TrainingLog
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a recipe of ours")
-    ],
+        str | None,
+        typer.Argument(metavar="[RECIPE]", help="A TOML file, or the name of a recipe of ours"),
+    ] = None,
+    list_recipes: Annotated[
+        bool, typer.Option("--list", metavar="", help="List our recipes, and train nothing")
+    ] = False,
     data: Annotated[
         Path, typer.Option(metavar="DIR", help="The folder that the recipe's patterns are below")
     ] = Path("data"),
@@ -35,6 +40,11 @@ def train(
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda[:N]")] = "auto",
 ) -> int:
     """Train a network by its recipe, phase after phase, going on from the last checkpoint."""
+    if list_recipes:
+        typer.echo("\n".join(sorted(path.stem for path in _recipes().glob("*.toml"))))
+        return 0
+    if recipe is None:
+        raise ConfigError("no recipe is named", None, "See speakup train --list")
     from speakup.training.recipe import read_recipe
 
     terminal = Terminal()
@@ -67,6 +77,9 @@ def train(
 
 
 def _recipe_path(name: str) -> Path:
-    ours = resources.files("speakup.training") / "recipes" / f"{Path(name).stem}.toml"
-    path = Path(name)
-    return Path(str(ours)) if not path.exists() and ours.is_file() else path
+    ours, path = _recipes() / f"{Path(name).stem}.toml", Path(name)
+    return ours if not path.exists() and ours.is_file() else path
+
+
+def _recipes() -> Path:
+    return Path(str(resources.files("speakup.training"))) / "recipes"

@@ -1,10 +1,10 @@
-"""What can be told of a recording by itself, and whether a platform would take it."""
+"""What can be told of a recording by itself."""
 
 from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from speakup.blocks import finite, power_to_db
 from speakup.judge import metrics
 from speakup.measure.bandwidth import BandwidthMeter
 from speakup.measure.clipping import ClippingMeter
-from speakup.measure.delivery import resolve_target
 from speakup.measure.lossy import CodingMeter
 from speakup.measure.loudness import LoudnessMeter
 from speakup.media import recording
@@ -67,19 +66,25 @@ class Analysis:
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain values; None for what is infinite or NaN."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
+        """Give plain values, the path as `input`; None for what is infinite or NaN."""
+        values = {key: _plain(value) for key, value in asdict(self).items()}
+        return {"input": values.pop("path"), **values}
+
+    @property
+    def floor_below_speech_db(self) -> float:
+        """How far the noise floor lies below the loudness of the speech: no gain changes it."""
+        return self.integrated_lufs - self.noise_floor_dbfs
 
     def rows(self) -> list[tuple[str, str]]:
         """Give what a person reads: a label and a value with its unit."""
         found = [
-            ("Loudness", _text(self.integrated_lufs, "LUFS")),
-            ("Loudness range", _text(self.loudness_range_lu, "LU")),
-            ("True peak", _text(self.true_peak_dbtp, "dBTP")),
-            ("RMS", _text(self.rms_dbfs, "dBFS")),
-            ("Noise floor", _text(self.noise_floor_dbfs, "dBFS")),
-            ("Signal to steady noise", _text(self.snr_db, "dB")),
-            ("Bandwidth", _text(self.bandwidth_hz / 1000, "kHz")),
+            ("Loudness", text(self.integrated_lufs, "LUFS")),
+            ("Loudness range", text(self.loudness_range_lu, "LU")),
+            ("True peak", text(self.true_peak_dbtp, "dBTP")),
+            ("RMS", text(self.rms_dbfs, "dBFS")),
+            ("Noise floor", text(self.noise_floor_dbfs, "dBFS")),
+            ("Signal to steady noise", text(self.snr_db, "dB")),
+            ("Bandwidth", text(self.bandwidth_hz / 1000, "kHz")),
             ("Coded at a low rate", "it seems so" if self.coded else "no sign of it"),
             ("Clipped samples", f"{100 * self.clipped_share:.2f} %"),
             ("Silence", f"{100 * self.silent_share:.0f} %"),
@@ -99,16 +104,40 @@ class Analysis:
 
 
 @dataclass(frozen=True)
-class DeliveryCheck:
-    """Whether a recording meets a platform's specification, and why or why not."""
+class LoudnessCurve:
+    """Loudness over time, every 100 ms, of the window that ends there; -inf for silence.
 
-    spec: str
-    passed: bool
-    why: str
+    Attributes:
+        momentary_lufs: Of 400 ms, (N,).
+        short_term_lufs: Of 3 s, (N,); NaN for the first 2.9 s.
+    """
+
+    momentary_lufs: NDArray[np.float64]
+    short_term_lufs: NDArray[np.float64]
 
 
-def analyze(path: str | os.PathLike[str], *, dnsmos: bool = False) -> Analysis:
-    """Measure a file in one pass, in constant memory.
+def analyze(
+    path: str | os.PathLike[str], *, dnsmos: bool = False, name: str | None = None
+) -> Analysis:
+    """Measure a file in one pass; see `analyze_over_time`.
+
+    Args:
+        path: The file.
+        dnsmos: Also predict listeners' scores (extra `eval`), as the mean over stretches of 10 s.
+        name: What to call it; None takes the path.
+
+    Raises:
+        InputError: as `recording.probe`.
+        ConfigError: the extra `eval` is not installed.
+    """
+    found, _ = analyze_over_time(path, dnsmos=dnsmos)
+    return found if name is None else replace(found, path=name)
+
+
+def analyze_over_time(
+    path: str | os.PathLike[str], *, dnsmos: bool = False
+) -> tuple[Analysis, LoudnessCurve]:
+    """Measure a file in one pass; memory grows by 160 bytes for each of its seconds.
 
     Args:
         path: The file.
@@ -121,7 +150,7 @@ def analyze(path: str | os.PathLike[str], *, dnsmos: bool = False) -> Analysis:
     info = recording.probe(path)
     warnings: list[str] = []
     samples = 0
-    loudness = LoudnessMeter(info.sample_rate, info.channels)
+    loudness = LoudnessMeter(info.sample_rate, info.channels, keep_hops=True)
     bandwidth, coding = BandwidthMeter(info.sample_rate), CodingMeter(info.sample_rate)
     levels, clipping = _Levels(info.sample_rate), ClippingMeter(info.sample_rate, info.channels)
     opinion = _Opinion(info.sample_rate) if dnsmos else None
@@ -131,7 +160,7 @@ def analyze(path: str | os.PathLike[str], *, dnsmos: bool = False) -> Analysis:
         for meter in (loudness, bandwidth, coding, levels, clipping, opinion):
             if meter is not None:
                 meter.push(sane)
-    return Analysis(
+    found = Analysis(
         path=str(path),
         seconds=samples / info.sample_rate,
         sample_rate=info.sample_rate,
@@ -150,26 +179,7 @@ def analyze(path: str | os.PathLike[str], *, dnsmos: bool = False) -> Analysis:
         dnsmos=None if opinion is None else opinion.mean(),
         warnings=tuple(warnings),
     )
-
-
-def delivery_checks(analysis: Analysis) -> list[DeliveryCheck]:
-    """Check loudness and peaks against Apple, Spotify, EBU and ACX.
-
-    Only what the sound itself shows is checked, not the coding of the file. Spotify turns down
-    or up what differs, so that its target is advice.
-
-    Reference:
-        Apple Podcasts: -16 LKFS within 1 dB. Spotify: -14 LUFS, here within 1 LU. EBU R 128:
-        -23 LUFS, here within 0.5 LU. ACX: RMS -23 to -18 dB, sample peaks at most -3 dB, noise
-        floor at most -60 dB RMS.
-    """
-    specs = (
-        ("Apple Podcasts", "podcast", 1.0),
-        ("Spotify", "spotify", 1.0),
-        ("EBU R 128", "ebu", 0.5),
-        ("ACX audiobook", "acx", 0.0),
-    )
-    return [_check(analysis, *spec) for spec in specs]
+    return found, LoudnessCurve(*loudness.over_time())
 
 
 class _Levels:
@@ -240,36 +250,8 @@ class _Opinion:
         return {key: float(np.mean([one[key] for one in scores])) for key in scores[0]}
 
 
-def _check(measured: Analysis, spec: str, target_name: str, tolerance_lu: float) -> DeliveryCheck:
-    target = resolve_target(target_name, None)
-    assert target is not None
-    faults, facts = [], []
-    if target.lufs is not None:
-        level, unit, limits = measured.integrated_lufs, "LUFS", (target.lufs,) * 2
-        peak, peak_name = measured.true_peak_dbtp, "dBTP"
-    else:
-        assert target.rms_dbfs is not None
-        level, unit, limits = measured.rms_dbfs, "dB RMS", target.rms_dbfs
-        peak, peak_name = measured.sample_peak_dbfs, "dB peak"
-    low, high = round(limits[0] - tolerance_lu, 1), round(limits[1] + tolerance_lu, 1)
-    demands = [
-        (level, low, high, unit, f"{low:g} to {high:g}"),
-        (peak, -math.inf, target.true_peak_dbtp, peak_name, f"at most {target.true_peak_dbtp:g}"),
-    ]
-    if target.floor_dbfs is not None:
-        floor = target.floor_dbfs
-        demands.append(
-            (measured.noise_floor_dbfs, -math.inf, floor, "dB floor", f"at most {floor:g}")
-        )
-    for value, least, most, name, wanted in demands:
-        fact = _text(value, name)
-        facts.append(fact)
-        if not least <= round(value, 1) <= most:
-            faults.append(f"{fact}, wanted {wanted}")
-    return DeliveryCheck(spec, not faults, "; ".join(faults or facts))
-
-
-def _text(value: float, unit: str) -> str:
+def text(value: float, unit: str) -> str:
+    """Write a figure for a person."""
     if math.isnan(value):
         return "too short to tell"
     if math.isinf(value):

@@ -118,14 +118,14 @@ def misalignment(estimate: Signal, reference: Signal, sample_rate: int) -> str:
     far, far_peak = _best_lag(est, ref, sample_rate)
     if far_peak > 2.0 * near_peak and far_peak > 0.2:
         return f"is {abs(1000 * far / sample_rate):.0f} ms {'late' if far > 0 else 'early'}"
-    third = min(len(est), len(ref)) // 3
-    if third > sample_rate:
-        lags = [
-            _best_lag(est[start : start + third], ref[start : start + third], sample_rate // 5)
-            for start in (0, 2 * third)
-        ]
-        drift_ms = 1000 * (lags[1][0] - lags[0][0]) / sample_rate
-        if abs(drift_ms) > 5.0 and min(lags[0][1], lags[1][1]) > 0.3:
+    length = min(len(est), len(ref))
+    window = min(length // 3, 3 * sample_rate)
+    if window > sample_rate:
+        ends = (slice(0, window), slice(length - window, length))
+        first, last = (_best_lag(est[end], ref[end], sample_rate // 5) for end in ends)
+        drift_ms = 1000 * (last[0] - first[0]) / sample_rate
+        # Where a room goes, the loudest path may change by some milliseconds.
+        if abs(drift_ms) > 15.0 and min(first[1], last[1]) > 0.5:
             return f"drifts by {abs(drift_ms):.0f} ms"
     return ""
 

@@ -1,4 +1,4 @@
-"""Show before and after: one HTML page that needs nothing else, and a picture."""
+"""Show before and after: one HTML page that needs nothing else."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from pathlib import Path
 from string import Template
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
 from speakup import __version__
-from speakup.blocks import db_to_gain, finite
-from speakup.config import WORKING_RATE
-from speakup.errors import import_optional
+from speakup.blocks import Float32
+from speakup.config import WORKING_RATE, Config
 from speakup.files import TemporaryFolder, check_free, write_whole
-from speakup.judge.analysis import (
-    Analysis,
-    analyze,
-    delivery_checks,
+from speakup.judge.analysis import Analysis, LoudnessCurve, analyze_over_time, text
+from speakup.judge.delivery import SPECS, DeliveryCheck, check_delivery
+from speakup.judge.excerpts import doubts, matching_gains, read_excerpts
+from speakup.judge.plot import TICKS_KHZ, levels_alike
+from speakup.judge.spectrogram import (
+    COLOURS,
+    RANGE_DB,
+    TOP_HZ,
+    Pixels,
+    coloured,
+    png,
 )
-from speakup.judge.spectrogram import TOP_HZ, Pixels, coloured, png, spectrogram_db
-from speakup.media import recording
+from speakup.measure.delivery import resolve_target
 from speakup.media.formats import resolve_format
 from speakup.media.writer import AudioWriter
-from speakup.result import duration
+from speakup.models.catalogue import list_models
+from speakup.result import Result, duration
 
-__all__ = ["write_report", "write_spectrograms"]
-
-EXCERPT_SECONDS = 120.0
-"""The most of a recording that a page lets hear and a picture shows, from its beginning."""
-
-_WIDTH, _HEIGHT = 1200, 300
-_TICKS_KHZ = (0, 5, 10, 15, 20)
 _AUDIO_KBITS_PER_CHANNEL = 96
+_NAMES = ("before", "after")
 
-Excerpt = NDArray[np.float32]
+_CURVE_WIDTH, _CURVE_HEIGHT = 1000, 200
+_CURVE_POINTS = 600
+_CURVE_LUFS = (-50.0, 0.0)
 
 
 def write_report(
@@ -49,154 +50,243 @@ def write_report(
     after: str | os.PathLike[str],
     page: str | os.PathLike[str],
     *,
+    target: str = "podcast",
+    start: float = 0.0,
+    length: float | None = None,
+    result: Result | None = None,
+    config: Config | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write one HTML page that needs nothing else: players, spectrograms, measurements, checks.
+    """Write one HTML page that needs nothing else: players, pictures, measurements, a verdict.
 
-    At most the first two minutes can be heard and seen; everything is measured.
+    At most two minutes can be heard and seen; everything is measured.
+
+    Args:
+        before: The recording as it was.
+        after: The enhanced one.
+        page: The file to write.
+        target: What it is to be delivered to, as `Config.loudness`; "off" gives no verdict.
+        start: Where the excerpt to hear and see begins, in seconds.
+        length: Its seconds, at most 120.
+        result: What enhancing gave, to be told on the page.
+        config: The settings it was enhanced with.
+        overwrite: Replace a page that exists.
 
     Raises:
         InputError: one of the recordings cannot be read.
-        OutputError: the page cannot be written, or is there and not to be replaced.
+        OutputError: the page cannot be written, or exists.
+        ConfigError: there is no such target, or the excerpt lies beyond the end.
     """
-    check_free(Path(page), overwrite=overwrite)
-    paths = (Path(before), Path(after))
-    measured = [analyze(path) for path in paths]
-    excerpts = _excerpts(paths)
-    volumes = _volumes(measured)
-    pictures = _pictures(excerpts, volumes)
-    figures = [
-        _figure(name, picture, one, excerpts[0].shape[1] / WORKING_RATE)
-        for name, picture, one in zip(("before", "after"), pictures, measured, strict=True)
-    ]
+    paths, place = (Path(before), Path(after)), Path(page)
+    check_free(place, overwrite=overwrite)
+    wanted = resolve_target(target, None)
+    excerpts = read_excerpts(paths, start, length)
+    analyses, curves = zip(*(analyze_over_time(path) for path in paths), strict=True)
+    seconds = excerpts[0].shape[1] / WORKING_RATE
+    gains = matching_gains(analyses)
+    levels, top_db = levels_alike(excerpts, gains)
+    pictures = [coloured(level, top_db) for level in levels]
+    checks = [check_delivery(analyses[1], name) for name in SPECS]
+    verdict = None if wanted is None else check_delivery(analyses[1], target)
     template = resources.files("speakup.judge").joinpath("page.html").read_text(encoding="utf-8")
-    text = Template(template).substitute(
+    filled = Template(template).substitute(
         version=__version__,
         title=html.escape(f"{paths[0].stem}: before and after"),
         lead=html.escape(f"{paths[0].name} → {paths[1].name}"),
-        figures="\n".join(figures),
-        volume_before=f"{volumes[0]:.4f}",
-        volume_after=f"{volumes[1]:.4f}",
+        doubts=_paragraphs("warning", doubts(analyses, excerpts)),
+        excerpt=html.escape(_excerpt_text(start, seconds, analyses)),
+        verdict="" if verdict is None else _verdict(verdict),
+        pictures="\n".join(map(_picture, _NAMES, pictures, analyses)),
+        curves=_curves(curves, None if wanted is None else wanted.lufs, start, seconds),
+        volume_before=f"{gains[0]:.4f}",
+        volume_after=f"{gains[1]:.4f}",
+        start=f"{start:g}",
+        top_db=f"{top_db:.1f}",
+        range_db=f"{RANGE_DB:g}",
+        top_hz=f"{TOP_HZ:g}",
+        colours=str(COLOURS.astype(int).tolist()),
         audio_before=_audio_uri(excerpts[0]),
         audio_after=_audio_uri(excerpts[1]),
-        measurements=_measurement_rows(*measured),
-        checks=_check_rows(*measured),
-        notes=html.escape(_notes(measured)),
+        measurements=_rows(*analyses),
+        levels=_level_rows(*analyses),
+        checks="\n".join(_check_row(one) for one in checks if one != verdict),
+        done=_done(result, config),
+        notes=html.escape(_notes(analyses)),
     )
-    write_whole(Path(page), text.encode(), overwrite=overwrite)
+    write_whole(place, filled.encode(), overwrite=overwrite)
 
 
-def write_spectrograms(
-    before: str | os.PathLike[str],
-    after: str | os.PathLike[str],
-    picture: str | os.PathLike[str],
-    *,
-    overwrite: bool = False,
-) -> None:
-    """Write a PNG picture of both spectrograms, at the same loudness, one above the other.
-
-    Raises:
-        InputError: one of the recordings cannot be read.
-        OutputError: the picture cannot be written, or is there and not to be replaced.
-        ConfigError: the package Pillow, which letters it, is not installed.
-    """
-    check_free(Path(picture), overwrite=overwrite)
-    paths = (Path(before), Path(after))
-    excerpts = _excerpts(paths)
-    pictures = _pictures(excerpts, _volumes([analyze(path) for path in paths]))
-    seconds = excerpts[0].shape[1] / WORKING_RATE
-    data = png(_lettered(pictures, ("Before", "After"), seconds))
-    write_whole(Path(picture), data, overwrite=overwrite)
+def _paragraphs(kind: str, lines: Sequence[str]) -> str:
+    return "\n".join(
+        f'<p class="{kind}">{html.escape(line[0].upper() + line[1:])}.</p>' for line in lines
+    )
 
 
-def _excerpts(paths: Sequence[Path]) -> list[Excerpt]:
-    """Give the beginnings, mono or stereo `(C, T)` at 44.1 kHz, of one length."""
-    found = [_excerpt(path) for path in paths]
-    length = max(1, *(one.shape[1] for one in found))
-    return [np.pad(one, ((0, 0), (0, length - one.shape[1]))) for one in found]
+def _excerpt_text(start: float, seconds: float, analyses: Sequence[Analysis]) -> str:
+    whole = max(one.seconds for one in analyses)
+    if start == 0.0 and whole - seconds < 0.05:
+        return "To hear and see here: all of it."
+    stretch = f"{duration(start)} to {duration(start + seconds)} of {duration(whole)}"
+    return f"To hear and see here: {stretch}. Everything is measured over the whole."
 
 
-def _excerpt(path: Path) -> Excerpt:
-    rate = recording.probe(path).sample_rate
-    wanted = round(EXCERPT_SECONDS * rate)
-    blocks: list[Excerpt] = []
-    for block in recording.read_blocks(path):
-        blocks.append(block if len(block) <= 2 else block.mean(axis=0, keepdims=True))
-        wanted -= block.shape[1]
-        if wanted <= 0:
-            break
-    joined = finite(np.concatenate(blocks, axis=1))
-    joined = joined[:, : round(EXCERPT_SECONDS * rate)]
-    resampled = soxr.resample(joined.T, rate, WORKING_RATE)
-    return np.ascontiguousarray(resampled.T, dtype=np.float32)
+def _verdict(check: DeliveryCheck) -> str:
+    mark = "✓ Ready" if check.passed else "✗ Not ready"
+    kind = "pass" if check.passed else "fail"
+    change = f" To do: {_typeset(check.change)}." if check.change else ""
+    words = f"for {html.escape(check.spec)}: {_typeset(check.why)}.{change}"
+    return f'<p class="verdict"><span class="{kind}">{mark}</span> {words}</p>'
 
 
-def _volumes(measured: Sequence[Analysis]) -> tuple[float, float]:
-    """Give the factors, at most 1, that make both sound equally loud."""
-    louder_db = measured[1].integrated_lufs - measured[0].integrated_lufs
-    if not math.isfinite(louder_db):
-        return 1.0, 1.0
-    return db_to_gain(min(0.0, louder_db)), db_to_gain(min(0.0, -louder_db))
-
-
-def _pictures(excerpts: Sequence[Excerpt], volumes: Sequence[float]) -> list[Pixels]:
-    levels = [
-        spectrogram_db(one * np.float32(volume), WORKING_RATE, width=_WIDTH, height=_HEIGHT)
-        for one, volume in zip(excerpts, volumes, strict=True)
-    ]
-    top_db = max(-100.0, *(float(level.max()) for level in levels))
-    return [coloured(level, top_db) for level in levels]
-
-
-def _figure(name: str, picture: Pixels, measured: Analysis, seconds: float) -> str:
-    facts = f"{measured.sample_rate / 1000:g} kHz, bandwidth {measured.bandwidth_hz / 1000:.1f} kHz"
+def _picture(name: str, picture: Pixels, analysis: Analysis) -> str:
+    facts = f"{analysis.sample_rate / 1000:g} kHz, bandwidth {analysis.bandwidth_hz / 1000:.1f} kHz"
     hertz = "".join(
         f'<span style="bottom:{100 * khz * 1000 / TOP_HZ:.2f}%">{khz}{" kHz" * (khz == 20)}</span>'
-        for khz in _TICKS_KHZ
+        for khz in TICKS_KHZ
     )
-    times = "".join(f"<span>{duration(seconds * part / 4)}</span>" for part in range(5))
+    reach = f"0 to {TOP_HZ / 1000:g} kHz"
     return f"""<figure>
 <figcaption>{name.capitalize()} <span>{html.escape(facts)}</span></figcaption>
-<div class="plot"><div class="hertz" aria-hidden="true">{hertz}</div>
-<div class="picture" data-sound="{name}"><img alt="Spectrogram {name}, 0 to {TOP_HZ / 1000:g} kHz"
- src="{_uri("image/png", png(picture))}"><div class="cursor"></div></div>
-<div class="seconds" aria-hidden="true">{times}</div></div>
+<div class="plot"><div></div><div class="view wave" data-sound="{name}"><canvas></canvas>
+<div class="cursor"></div></div>
+<div class="hertz" aria-hidden="true">{hertz}</div>
+<div class="view picture" data-sound="{name}"><img alt="Spectrogram {name}, {reach}"
+ src="{_uri("image/png", png(picture))}"><canvas hidden></canvas><div class="cursor"></div></div>
+<div class="seconds" aria-hidden="true"></div></div>
 </figure>"""
 
 
-def _measurement_rows(before: Analysis, after: Analysis) -> str:
-    lines = []
-    for (label, old), (_, new) in zip(before.rows(), after.rows(), strict=True):
-        cells = f"<td>{_typeset(old)}</td><td>{_typeset(new)}</td>"
-        lines.append(f'<tr><th scope="row">{html.escape(label)}</th>{cells}</tr>')
-    return "\n".join(lines)
-
-
-def _typeset(text: str) -> str:
-    """Escape for HTML, with true minus signs before numbers."""
-    return re.sub(r"(?<!\w)-(?=[\d∞])", "\N{MINUS SIGN}", html.escape(text))
-
-
-def _check_rows(before: Analysis, after: Analysis) -> str:
-    lines = []
-    for pair in zip(delivery_checks(before), delivery_checks(after), strict=True):
-        cells = "".join(
-            f'<td><span class="{"pass" if one.passed else "fail"}">'
-            f"{'✓ yes' if one.passed else '✗ no'}</span><small>{_typeset(one.why)}</small></td>"
-            for one in pair
+def _curves(
+    curves: Sequence[LoudnessCurve], target: float | None, start: float, seconds: float
+) -> str:
+    """Draw loudness over the whole time: short-term as a line, momentary as a thin one."""
+    whole = max(1, *(len(one.momentary_lufs) for one in curves)) / 10.0
+    parts = []
+    for lufs in range(int(_CURVE_LUFS[0]) + 10, int(_CURVE_LUFS[1]), 10):
+        y = _curve_y(lufs)
+        parts.append(f'<line class="grid" x1="0" x2="{_CURVE_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
+    if seconds < whole - 0.1:
+        x, width = (_CURVE_WIDTH * place / whole for place in (start, seconds))
+        parts.append(
+            f'<rect class="heard" x="{x:.1f}" y="0" width="{width:.1f}" height="{_CURVE_HEIGHT}"/>'
         )
-        lines.append(f'<tr><th scope="row">{html.escape(pair[0].spec)}</th>{cells}</tr>')
-    return "\n".join(lines)
+    for name, curve in zip(_NAMES, curves, strict=True):
+        for kind, values in (("momentary", curve.momentary_lufs), ("short", curve.short_term_lufs)):
+            parts.append(f'<path class="{name} {kind}" d="{_path(values, whole)}"/>')
+    if target is not None:
+        y = _curve_y(target)
+        parts.append(f'<line class="target" x1="0" x2="{_CURVE_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
+    scale = "".join(
+        f'<span style="top:{100 * _curve_y(lufs) / _CURVE_HEIGHT:.1f}%">'
+        f"{_typeset(str(lufs))}</span>"
+        for lufs in range(int(_CURVE_LUFS[0]) + 10, int(_CURVE_LUFS[1]), 10)
+    )
+    times = "".join(f"<span>{duration(whole * part / 4)}</span>" for part in range(5))
+    label = "" if target is None else f'<i class="target">target {_typeset(f"{target:g}")} LUFS</i>'
+    return f"""<div class="plot"><div class="hertz" aria-hidden="true">{scale}</div>
+<svg viewBox="0 0 {_CURVE_WIDTH} {_CURVE_HEIGHT}" preserveAspectRatio="none" role="img"
+ aria-label="Loudness over time, before and after">{"".join(parts)}</svg>
+<div class="seconds whole" aria-hidden="true">{times}</div></div>
+<p class="key"><i class="before">before</i> <i class="after">after</i> {label}
+<span>thick: short-term (3 s); thin: momentary (400 ms)</span></p>"""
 
 
-def _notes(measured: Sequence[Analysis]) -> str:
+def _curve_y(lufs: float) -> float:
+    low, high = _CURVE_LUFS
+    return _CURVE_HEIGHT * (1.0 - (min(max(lufs, low), high) - low) / (high - low))
+
+
+def _path(values: NDArray[np.float64], whole: float) -> str:
+    """Draw a curve by no more points than can be seen, the loudest of each stretch."""
+    stretch = max(1, math.ceil(len(values) / _CURVE_POINTS))
+    words, pen = [], "M"
+    for start in range(0, len(values), stretch):
+        part = values[start : start + stretch]
+        if np.isnan(part).all():
+            continue
+        x = _CURVE_WIDTH * (start + len(part)) / 10.0 / whole
+        words.append(f"{pen}{x:.1f} {_curve_y(float(np.nanmax(part))):.1f}")
+        pen = "L"
+    return "".join(words)
+
+
+def _rows(before: Analysis, after: Analysis) -> str:
+    """Compare what a gain does not change, or tell it from the loudness."""
+
+    def facts(one: Analysis) -> list[tuple[str, str]]:
+        floor, peak = one.floor_below_speech_db, one.true_peak_dbtp - one.integrated_lufs
+        found = {name: value for name, value in one.rows()}
+        kept = ("Bandwidth", "Coded at a low rate", "Clipped samples", "Silence")
+        return [
+            ("Noise floor, below the speech", text(floor, "dB")),
+            ("Signal to steady noise", found["Signal to steady noise"]),
+            ("Loudness range", found["Loudness range"]),
+            ("True peak, above the loudness", text(peak, "dB")),
+            *((name, found[name]) for name in kept),
+        ]
+
+    return _table_rows(facts(before), facts(after))
+
+
+def _level_rows(before: Analysis, after: Analysis) -> str:
+    """List the figures as they are in the files."""
+    names = ("Loudness", "True peak", "RMS", "Noise floor", "Sample rate", "Channels", "Length")
+    facts = ([row for row in one.rows() if row[0] in names] for one in (before, after))
+    return _table_rows(*facts)
+
+
+def _table_rows(before: Sequence[tuple[str, str]], after: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(
+        f'<tr><th scope="row">{html.escape(label)}</th>'
+        f"<td>{_typeset(old)}</td><td>{_typeset(new)}</td></tr>"
+        for (label, old), (_, new) in zip(before, after, strict=True)
+    )
+
+
+def _typeset(words: str) -> str:
+    """Escape for HTML, with true minus signs before numbers."""
+    return re.sub(r"(?<!\w)-(?=[\d∞])", "\N{MINUS SIGN}", html.escape(words))
+
+
+def _check_row(check: DeliveryCheck) -> str:
+    mark = "✓" if check.passed else "✗"
+    todo = f"<small>{_typeset(check.change)}</small>" if check.change else ""
+    cells = f"<td>{mark} {_typeset(check.why)}{todo}</td>"
+    return f'<tr><th scope="row">{html.escape(check.spec)}</th>{cells}</tr>'
+
+
+def _done(result: Result | None, config: Config | None) -> str:
+    """Tell which stages ran, with which models, and what the user should know."""
+    if result is None:
+        return "<p>Not known: only a report made while enhancing tells it.</p>"
+    licences = {one.name: one.licence for one in list_models()}
+    lines = []
+    for stage in result.stages:
+        licence = licences.get(stage.model, "licence: see its card")
+        model = f"{stage.model}, {stage.revision} ({licence})" if stage.model else "no model"
+        figures = "; ".join(f"{key.replace('_', ' ')} {one:.3g}" for key, one in stage.did.items())
+        cells = f"<td>{html.escape(model)}<small>{_typeset(figures)}</small></td>"
+        cells += f"<td>{stage.seconds:.1f} s</td>"
+        lines.append(f'<tr><th scope="row">{html.escape(stage.name)}</th>{cells}</tr>')
+    facts = [f"Gain in all: {_typeset(text(result.gain_db, 'dB'))}."]
+    if config is not None:
+        changed = {
+            name: value for name, value in vars(config).items() if value != getattr(Config(), name)
+        }
+        words = ", ".join(f"{name} {value}" for name, value in changed.items())
+        facts.append(f"Settings: {html.escape(words or 'the defaults')}.")
+    table = "".join(lines)
+    if table:
+        table = f'<div class="wide"><table><tbody>{table}</tbody></table></div>'
+    return f"{table}<p>{' '.join(facts)}</p>{_paragraphs('warning', result.warnings)}"
+
+
+def _notes(analyses: Sequence[Analysis]) -> str:
     notes = [
-        f"{name}: {warning}."
-        for name, one in zip(("Before", "After"), measured, strict=True)
+        f"{name.capitalize()}: {warning}."
+        for name, one in zip(_NAMES, analyses, strict=True)
         for warning in one.warnings
     ]
-    if max(one.seconds for one in measured) > EXCERPT_SECONDS:
-        notes.append(f"To hear and see here: the first {duration(EXCERPT_SECONDS)}.")
     notes.append(
         "Everything is measured from the files; the sound in this page is AAC. "
         f"Made by speakup {__version__}."
@@ -204,7 +294,7 @@ def _notes(measured: Sequence[Analysis]) -> str:
     return " ".join(notes)
 
 
-def _audio_uri(excerpt: Excerpt) -> str:
+def _audio_uri(excerpt: Float32) -> str:
     """Code an excerpt as AAC, which every browser plays, up to the top of its band."""
     channels = len(excerpt)
     with TemporaryFolder() as folder:
@@ -224,31 +314,3 @@ def _audio_uri(excerpt: Excerpt) -> str:
 
 def _uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def _lettered(pictures: Sequence[Pixels], names: Sequence[str], seconds: float) -> Pixels:
-    """Set pictures one above the other on white, with names and axes."""
-    image_module, draw_module, font_module = (
-        import_optional(f"PIL.{n}", "the lettered picture", "eval")
-        for n in ("Image", "ImageDraw", "ImageFont")
-    )
-    left, top, right, bottom = 72, 44, 24, 34
-    band = top + _HEIGHT
-    size = (left + _WIDTH + right, band * len(pictures) + bottom)
-    image = image_module.new("RGB", size, "white")
-    draw = draw_module.Draw(image)
-    heading, small = font_module.load_default(24), font_module.load_default(16)
-    for row, (picture, name) in enumerate(zip(pictures, names, strict=True)):
-        foot = band * (row + 1)
-        image.paste(image_module.fromarray(picture), (left, foot - _HEIGHT))
-        draw.text((left, foot - _HEIGHT - 10), name, "black", heading, anchor="ls")
-        for khz in _TICKS_KHZ:
-            place = foot - round(khz * 1000 / TOP_HZ * _HEIGHT)
-            draw.line((left - 5, place, left - 1, place), "gray")
-            draw.text((left - 9, place), f"{khz} kHz" if khz else "0", "black", small, anchor="rm")
-    for part in range(5):
-        place = left + round(part / 4 * (_WIDTH - 1))
-        anchor = "lt" if part == 0 else "rt" if part == 4 else "mt"
-        text = duration(seconds * part / 4)
-        draw.text((place, band * len(pictures) + 10), text, "black", small, anchor=anchor)
-    return np.asarray(image)

@@ -18,9 +18,11 @@ TOP_HZ = 22_050
 """What pictures reach up to: the working rate's whole band."""
 
 _WINDOW_SECONDS = 0.04
-_RANGE_DB = 85.0
+RANGE_DB = 85.0
+"""From black to the brightest colour."""
+
 _FRAMES_AT_ONCE = 256
-_COLOURS = np.array(  # even steps of matplotlib's "inferno" (CC0), from quiet to loud
+COLOURS = np.array(  # even steps of matplotlib's "inferno" (CC0), from quiet to loud
     [
         (0, 0, 4),
         (31, 12, 72),
@@ -34,6 +36,7 @@ _COLOURS = np.array(  # even steps of matplotlib's "inferno" (CC0), from quiet t
     ],
     dtype=np.float64,
 )
+"""Red, green and blue of even steps of level."""
 
 
 def spectrogram_db(
@@ -67,9 +70,9 @@ def spectrogram_db(
 
 def coloured(level_db: NDArray[np.float64], top_db: float) -> Pixels:
     """Turn levels into colours: black 85 dB and more below `top_db`, pale yellow from there up."""
-    share = np.clip((level_db - top_db) / _RANGE_DB + 1.0, 0.0, 1.0)
-    steps = np.linspace(0.0, 1.0, len(_COLOURS))
-    colours = [np.interp(share, steps, channel) for channel in _COLOURS.T]
+    share = np.clip((level_db - top_db) / RANGE_DB + 1.0, 0.0, 1.0)
+    steps = np.linspace(0.0, 1.0, len(COLOURS))
+    colours = [np.interp(share, steps, channel) for channel in COLOURS.T]
     return np.stack(colours, axis=-1).round().astype(np.uint8)
 
 

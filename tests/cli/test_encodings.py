@@ -63,7 +63,7 @@ enhance NAME -v --overwrite MODELS
 enhance NAME --dry-run MODELS
 enhance NAME missing.wav --overwrite MODELS
 analyze NAME
-report talk.wav NAME -o page.html
+report talk.wav NAME -o page.html --overwrite
 bench talk.wav MODELS
 evaluate pairs MODELS
 models list

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import html.parser
-import json
 import math
 import re
 import stat
@@ -15,11 +14,14 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from speakup.errors import InputError, OutputError
-from speakup.judge import page, spectrogram
-from speakup.judge.analysis import Analysis, DeliveryCheck, analyze, delivery_checks
-from speakup.judge.page import write_report, write_spectrograms
-from speakup.result import duration
+from speakup.config import Config
+from speakup.errors import ConfigError, InputError, OutputError
+from speakup.judge import excerpts, spectrogram
+from speakup.judge.analysis import analyze
+from speakup.judge.page import write_report
+from speakup.judge.plot import write_plot, write_spectrograms
+from speakup.media import recording
+from speakup.result import Result, StageReport, duration
 
 RATE = 44_100
 Signal = NDArray[np.floating[Any]]
@@ -43,136 +45,6 @@ def bursts(seconds: float, rms: float) -> Signal:
     sound = noise(seconds, 1.0, seed=7)
     sound *= np.sin(np.pi * np.arange(len(sound)) / RATE / 0.4).clip(0, None)
     return sound * rms / np.sqrt(np.mean(sound**2))
-
-
-def test_a_tone_measures_as_calculated(tmp_path: Path) -> None:
-    # BS.1770: a 997 Hz tone at 0 dBFS in one channel reads -3.01 LUFS.
-    found = analyze(write(tmp_path / "tone.wav", tone(5.0, 0.1)))
-    assert found.integrated_lufs == pytest.approx(-23.01, abs=0.05)
-    assert found.true_peak_dbtp == pytest.approx(-20.0, abs=0.1)
-    assert found.sample_peak_dbfs == pytest.approx(-20.0, abs=0.01)
-    assert found.rms_dbfs == pytest.approx(-23.01, abs=0.01)
-    assert found.noise_floor_dbfs == pytest.approx(-23.01, abs=0.05)
-    assert found.loudness_range_lu == pytest.approx(0.0, abs=0.05)
-    assert (found.seconds, found.sample_rate, found.channels) == (5.0, RATE, 1)
-    assert found.clipped_share == 0.0 and found.silent_share == 0.0
-    assert found.dnsmos is None and found.warnings == ()
-
-
-@pytest.mark.parametrize("snr_db", [0, 10, 20, 30])
-def test_steady_noise_is_told_within_1_db(tmp_path: Path, snr_db: float) -> None:
-    mixed = bursts(6.0, 0.05) + noise(6.0, 0.05 * 10 ** (-snr_db / 20))
-    assert analyze(write(tmp_path / "a.wav", mixed)).snr_db == pytest.approx(snr_db, abs=1.0)
-
-
-def test_silence_has_no_level_and_no_clipping(tmp_path: Path) -> None:
-    found = analyze(write(tmp_path / "silence.wav", np.zeros((2, RATE))))
-    assert found.integrated_lufs == -math.inf and found.noise_floor_dbfs == -math.inf
-    assert math.isnan(found.snr_db)
-    assert found.silent_share == 1.0 and found.clipped_share == 0.0
-    text = json.dumps(found.to_json(), allow_nan=False)
-    assert json.loads(text)["integrated_lufs"] is None
-    assert dict(found.rows())["Loudness"] == "-∞ LUFS"
-
-
-def test_half_silence_is_half(tmp_path: Path) -> None:
-    sound = np.concatenate([tone(1.0, 0.1), np.zeros(RATE)])
-    found = analyze(write(tmp_path / "half.wav", sound))
-    assert found.silent_share == pytest.approx(0.5, abs=0.02)
-
-
-@pytest.mark.parametrize("level", [1.0, 0.4])
-def test_clipping_is_found_at_any_level(tmp_path: Path, level: float) -> None:
-    sound = noise(2.0, 0.2).cumsum()
-    sound -= np.convolve(sound, np.ones(400) / 400, "same")  # smooth, as speech is
-    edge = np.quantile(np.abs(sound), 0.97)
-    clipped = np.clip(sound, -edge, edge) / edge * level * (1 - 2**-15)
-    found = analyze(write(tmp_path / "clipped.wav", clipped, subtype="PCM_16"))
-    assert 0.01 < found.clipped_share <= 0.03
-    gentle = analyze(write(tmp_path / "whole.wav", sound / np.abs(sound).max() * level * 0.99))
-    assert gentle.clipped_share < 1e-4
-
-
-def test_measuring_is_the_same_in_any_blocks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clipped = np.clip(bursts(2.0, 0.3), -0.5, 0.5)
-    path = write(tmp_path / "a.wav", np.stack([clipped, 0.5 * clipped]))
-    whole = analyze(path)
-    read = page.recording.read_blocks
-    monkeypatch.setattr(page.recording, "read_blocks", lambda name, **kw: read(name, 1013, **kw))
-    in_blocks = analyze(path)
-    assert in_blocks.clipped_share == whole.clipped_share
-    assert in_blocks.silent_share == whole.silent_share
-    assert in_blocks.snr_db == pytest.approx(whole.snr_db, abs=1e-6)
-
-
-def test_samples_that_are_no_numbers_do_no_harm(tmp_path: Path) -> None:
-    sound = tone(1.0, 0.1)
-    sound[1000:1010] = np.nan
-    sound[2000] = np.inf
-    found = analyze(write(tmp_path / "odd.wav", sound))
-    assert found.integrated_lufs == pytest.approx(-23.0, abs=0.2)
-    assert math.isfinite(found.snr_db) and math.isfinite(found.silent_share)
-
-
-def test_listeners_scores_are_predicted_on_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lengths: list[int] = []
-
-    def predict(samples: Signal, rate: int) -> dict[str, float]:
-        lengths.append(samples.shape[-1])
-        return {"ovrl": float(len(lengths)), "sig": 3.0, "bak": 4.0}
-
-    monkeypatch.setattr("speakup.judge.metrics.dnsmos", predict)
-    path = write(tmp_path / "a.wav", noise(26.0, 0.1, rate=8000), 8000)
-    found = analyze(path, dnsmos=True)
-    assert lengths == [80_000, 80_000, 48_000]
-    assert found.dnsmos == {"ovrl": 2.0, "sig": 3.0, "bak": 4.0}
-    assert dict(found.rows())["DNSMOS overall"] == "2.00"
-    lengths.clear()
-    analyze(write(tmp_path / "b.wav", noise(12.0, 0.1, rate=8000), 8000), dnsmos=True)
-    assert lengths == [80_000], "a short rest does not count"
-
-
-def measured(lufs: float, peak: float, rms: float, floor: float) -> Analysis:
-    return Analysis(
-        *("a.wav", 60.0, RATE, 1, lufs, 3.0, peak, peak - 0.1, rms, floor),
-        *(30.0, 16_000.0, False, 0.0, 0.0),
-    )
-
-
-@pytest.mark.parametrize(
-    ("lufs", "peak", "rms", "floor", "passing"),
-    [
-        (-16.0, -1.0, -17.0, -70.0, {"Apple Podcasts"}),
-        (-16.9, -1.5, -17.0, -70.0, {"Apple Podcasts"}),
-        (-14.3, -1.0, -15.0, -70.0, {"Spotify"}),
-        (-23.4, -6.0, -25.0, -70.0, {"EBU R 128"}),
-        (-19.0, -3.0, -20.0, -60.0, {"ACX audiobook"}),
-        (-19.0, -3.0, -20.0, -59.0, set()),
-        (-19.0, -2.0, -20.0, -70.0, set()),
-        (-16.0, -0.5, -17.0, -70.0, set()),
-        (-math.inf, -math.inf, -math.inf, -math.inf, set()),
-    ],
-)
-def test_delivery_specifications(
-    lufs: float, peak: float, rms: float, floor: float, passing: set[str]
-) -> None:
-    checks = delivery_checks(measured(lufs, peak, rms, floor))
-    assert [one.spec for one in checks] == [
-        *("Apple Podcasts", "Spotify", "EBU R 128", "ACX audiobook")
-    ]
-    assert {one.spec for one in checks if one.passed} == passing
-
-
-def test_a_failed_check_says_what_is_wanted() -> None:
-    apple = delivery_checks(measured(-20.0, -0.2, -21.0, -70.0))[0]
-    assert apple == DeliveryCheck(
-        *("Apple Podcasts", False),
-        "-20.0 LUFS, wanted -17 to -15; -0.2 dBTP, wanted at most -1",
-    )
 
 
 def test_lengths_are_written_as_on_a_clock() -> None:
@@ -262,7 +134,7 @@ def test_the_page_plays_both_recordings(recordings: tuple[Path, Path], tmp_path:
     assert len(found) == 2
     for channels, coded in zip((1, 2), found, strict=True):
         (tmp_path / "sound.m4a").write_bytes(b64decode(coded))
-        info = page.recording.probe(tmp_path / "sound.m4a")
+        info = recording.probe(tmp_path / "sound.m4a")
         assert (info.sample_rate, info.channels) == (44_100, channels)
         assert info.seconds == pytest.approx(2.0, abs=0.1)
     before, after = (float(v) for v in re.findall(r'data-volume="([\d.]+)"', text))
@@ -274,11 +146,102 @@ def test_the_page_plays_both_recordings(recordings: tuple[Path, Path], tmp_path:
 def test_the_page_holds_a_beginning_and_measures_the_whole(
     recordings: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "EXCERPT_SECONDS", 1.0)
+    monkeypatch.setattr(excerpts, "MOST_SECONDS", 1.0)
     write_report(*recordings, tmp_path / "page.html")
     text = _Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
-    assert "the first 1.0 s" in text
-    assert "2.0 s" in text
+    assert "0.0 s to 1.0 s of 2.0 s" in text
+
+
+def text_of(path: Path) -> str:
+    return _Page(path.read_text(encoding="utf-8")).text
+
+
+def test_any_stretch_can_be_heard_and_is_named_on_top(
+    recordings: tuple[Path, Path], tmp_path: Path
+) -> None:
+    write_report(*recordings, tmp_path / "page.html", start=0.5, length=1.0)
+    assert "0.5 s to 1.5 s of 2.0 s" in text_of(tmp_path / "page.html")
+    for start in (0.0, 0.5):
+        whole, part = (
+            excerpts.read_excerpts(recordings, *stretch)[1] for stretch in ((), (start, 1.0))
+        )
+        first = round(start * RATE)
+        np.testing.assert_array_equal(part, whole[:, first : first + RATE])
+    with pytest.raises(ConfigError, match="starts at 3.0 s, when the recordings have ended"):
+        write_report(*recordings, tmp_path / "late.html", start=3.0)
+
+
+def test_the_verdict_is_that_of_the_target_and_the_others_are_put_away(tmp_path: Path) -> None:
+    master = write(tmp_path / "master.wav", tone(5.0, 10 ** (-13.0 / 20)))  # -16 LUFS
+    write_report(master, master, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    shown, _, away = page.partition('<details id="others">')
+    assert "✓ Ready" in shown and "✗" not in shown.partition("<body")[2]
+    assert "Apple Podcasts" not in away.partition("</details>")[0] and "Spotify" in away
+    write_report(master, master, tmp_path / "page.html", target="ebu", overwrite=True)
+    assert "✗ Not ready for EBU R 128" in text_of(tmp_path / "page.html")
+    write_report(master, master, tmp_path / "page.html", target="off", overwrite=True)
+    assert "eady for" not in text_of(tmp_path / "page.html")
+
+
+def test_levels_are_compared_at_equal_loudness(tmp_path: Path) -> None:
+    sound = bursts(4.0, 0.02) + noise(4.0, 0.001)
+    quiet = write(tmp_path / "a.wav", sound)
+    loud = write(tmp_path / "b.wav", 4.0 * sound)
+    write_report(quiet, loud, tmp_path / "page.html")
+    row = re.search(
+        r"below the speech</th><td>(.*?)</td><td>(.*?)</td>",
+        (tmp_path / "page.html").read_text("utf-8"),
+    )
+    assert row and row[1] == row[2], "making it louder is no more noise"
+
+
+def test_recordings_that_do_not_belong_together_get_a_warning(tmp_path: Path) -> None:
+    voice = bursts(6.0, 0.05)
+    before = write(tmp_path / "a.wav", voice + noise(6.0, 0.05, seed=1))
+    same = write(tmp_path / "b.wav", -0.3 * voice)
+    other = np.roll(np.abs(bursts(6.0, 0.05)), RATE // 5) * noise(6.0, 1.0, seed=2)
+    pages = {"same": same, "other": write(tmp_path / "c.wav", other)}
+    pages["short"] = write(tmp_path / "d.wav", voice[: 4 * RATE])
+    for name, after in pages.items():
+        write_report(before, after, tmp_path / f"{name}.html")
+    assert "belong together" not in text_of(tmp_path / "same.html")
+    assert "do not seem to belong together" in text_of(tmp_path / "other.html")
+    assert "different lengths, 6.0 s and 4.0 s" in text_of(tmp_path / "short.html")
+
+
+def test_what_was_done_is_told_where_it_is_known(
+    recordings: tuple[Path, Path], tmp_path: Path
+) -> None:
+    stage = StageReport("denoise", "speakup-denoise-16k", "a1b2c3", 1.5)
+    result = Result("a", "b", "ok", stages=(stage,), gain_db=-3.2, warnings=("a <tag> was left",))
+    config = Config(loudness="ebu", strength=0.5)
+    write_report(*recordings, tmp_path / "page.html", result=result, config=config)
+    text = text_of(tmp_path / "page.html")
+    for words in (
+        "speakup-denoise-16k, a1b2c3 (Apache-2.0)",
+        "1.5 s",
+        "\N{MINUS SIGN}3.2 dB",
+        "strength 0.5, loudness ebu",
+        "A <tag> was left.",
+    ):
+        assert words in text, words
+    write_report(*recordings, tmp_path / "page.html", overwrite=True)
+    assert "Not known" in text_of(tmp_path / "page.html")
+
+
+def test_a_page_that_is_there_is_kept_unless_it_is_to_be_replaced(
+    recordings: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("PIL")
+    for write, name in ((write_report, "page.html"), (write_spectrograms, "picture.png")):
+        place = tmp_path / name
+        place.write_text("mine")
+        with pytest.raises(OutputError, match="Set `overwrite` to replace it"):
+            write(*recordings, place)
+        assert place.read_text() == "mine"
+        write(*recordings, place, overwrite=True)
+        assert b"mine" not in place.read_bytes()[:100]
 
 
 def test_silence_and_one_sample_make_a_page_too(tmp_path: Path) -> None:
@@ -320,14 +283,15 @@ def test_the_picture_is_lettered(recordings: tuple[Path, Path], tmp_path: Path) 
     assert (pixels[:40, :200] < 100).any(), "its name stands above it"
 
 
-def test_a_page_that_is_there_is_kept_unless_it_is_to_be_replaced(
-    recordings: tuple[Path, Path], tmp_path: Path
-) -> None:
-    for write, name in ((write_report, "page.html"), (write_spectrograms, "picture.png")):
-        place = tmp_path / name
-        place.write_text("mine")
-        with pytest.raises(OutputError, match="Set `overwrite` to replace it"):
-            write(*recordings, place)
-        assert place.read_text() == "mine"
-        write(*recordings, place, overwrite=True)
-        assert b"mine" not in place.read_bytes()[:100]
+def test_the_plot_of_a_recording_is_lettered_and_shows_it(tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    sound = np.concatenate([np.zeros(2 * RATE), tone(2.0, 0.5, 5000.0)])
+    write_plot(write(tmp_path / "a.wav", sound), tmp_path / "plot.png")
+    pixels = decoded((tmp_path / "plot.png").read_bytes(), tmp_path / "copy.png").astype(int)
+    wave, spectrum = pixels[44:344, 84:1284], pixels[388:688, 84:1284]
+    assert (wave[74] > 200).all(), "half full scale is the highest"
+    assert (wave[80, 700:] < 100).all() and (wave[80, :500] > 200).all()
+    row = round(300 * (1 - 5000 / spectrogram.TOP_HZ))
+    assert spectrum[row, 900].sum() > 500 and spectrum[row, 300].sum() < 50
+    with pytest.raises(OutputError, match="there already"):
+        write_plot(tmp_path / "a.wav", tmp_path / "plot.png")

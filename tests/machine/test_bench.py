@@ -16,7 +16,7 @@ from speakup.measure.bandwidth import BandwidthMeter
 from speakup.pipeline import Pipeline
 
 STAGES = {f"{name}: {part}" for name in ("denoise", "upsample") for part in ("network", "rest")}
-BETWEEN = {"decode", "survey", "resample", "loudness", "encode", "check"}
+BETWEEN = {"decode", "survey", "resample", "level", "loudness", "encode", "check"}
 
 
 @pytest.fixture
