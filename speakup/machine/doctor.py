@@ -164,7 +164,7 @@ def _loads(item: Requirement, version: str | None, torch: str | None) -> Iterato
         yield Finding(item.name, "note", "missing, and nothing of speakup needs it")
         return
     try:
-        importlib.import_module(item.name.replace("-", "_"))
+        importlib.import_module(installation.module_of(item.name))
     except Exception as error:  # a library that is missing or of another build raises OSError
         said = " ".join(str(error).split())
         if item.name == _UNUSED:

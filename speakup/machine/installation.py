@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,17 @@ def version_of(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def module_of(package: str) -> str:
+    """Give the module that a package is imported by: yaml for pyyaml."""
+    wanted = _plain(package)
+    found = [
+        module
+        for module, packages in _modules().items()
+        if wanted in map(_plain, packages) and not module.startswith("_")
+    ]
+    return wanted if wanted in found or not found else min(found)
 
 
 def is_older(version: str, than: str) -> bool:
@@ -206,6 +218,15 @@ def _is_managed_by_the_system() -> bool:
 
 def _joined(*words: str) -> str:
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+@functools.cache
+def _modules() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "_", name).lower()
 
 
 def _numbers(version: str) -> tuple[int, ...]:

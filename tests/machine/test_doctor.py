@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,13 @@ def test_what_is_tried_is_listed_beside_what_is_here() -> None:
         assert item.tried is not None, f"{item.package} is not in tried.txt"
         assert not installation.is_older(item.tried, item.lowest)
         assert item.here == importlib.metadata.version(item.package)
+
+
+def test_a_package_is_imported_by_the_module_that_it_has() -> None:
+    assert installation.module_of("PyYAML") == "yaml"
+    assert installation.module_of("huggingface-hub") == "huggingface_hub"
+    for item in doctor.list_versions():
+        assert importlib.util.find_spec(installation.module_of(item.package)) is not None
 
 
 def test_versions_are_compared_by_their_numbers() -> None:
