@@ -46,10 +46,12 @@ class AudioInfo:
         seconds: The length; an estimate where `samples` is None; None where nothing tells.
         has_video: Whether there are moving pictures; a cover picture is none.
         tracks: How many audio tracks; what else is said here is about one of them.
+        number: Which one, from 1.
         start: When the track begins on the clock of the pictures, in seconds; 0 without any.
         tags: Title, artist and the like under FFmpeg's names, in lower case. Tags about the
             file's encoding (encoder, replay gain, brands ...) are left out.
         cover: The cover picture as a whole JPEG or PNG file.
+        late: By how many seconds the track begins after the pictures; 0 without any.
         notes: What was found beside the sound and cannot go on, a line for each.
     """
 
@@ -64,7 +66,9 @@ class AudioInfo:
     tags: dict[str, str]
     cover: bytes | None = field(default=None, repr=False)
     tracks: int = 1
+    number: int = 1
     start: float = 0.0
+    late: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
@@ -87,7 +91,7 @@ def probe(path: Path, track: int | None = None) -> AudioInfo:
     """Do as `recording.probe`, for a file that can be opened."""
     sound = _open_soundfile(path, track, [])
     if sound is None or next(_soundfile_blocks(sound, 1), None) is None:
-        with AvFile(path, track) as file:
+        with _opened(path, track) as file:
             return _av_info(path, file)
     tags, cover, has_video = _soundfile_tags(sound), None, False
     with sound, contextlib.suppress(InputError), AvFile(path) as file:
@@ -120,6 +124,25 @@ def has_pictures(path: Path) -> bool:
         return file.has_video
 
 
+def _opened(path: Path, track: int | None) -> AvFile:
+    """Open a track in FFmpeg; of a file whose main one cannot be decoded, the first that can.
+
+    Raises:
+        InputError: nothing can be decoded, or not that track.
+    """
+    file = AvFile(path, track)
+    if track is not None or file.tracks < 2:
+        return file
+    with file:
+        numbers = [file.number, *range(1, file.tracks + 1)]
+    for number in numbers:
+        with contextlib.suppress(InputError):
+            with AvFile(path, number) as tried:
+                tried.first_frame()
+            return AvFile(path, number)
+    return AvFile(path, numbers[0])
+
+
 def _av_info(path: Path, file: AvFile) -> AudioInfo:
     cover, notes = _checked_cover(file.cover())
     frame = file.first_frame()
@@ -134,8 +157,10 @@ def _av_info(path: Path, file: AvFile) -> AudioInfo:
         has_video=file.has_video,
         tags=file.tags(),
         cover=cover,
-        tracks=len(file.container.streams.audio),
+        tracks=file.tracks,
+        number=file.number,
         start=frame.time or 0.0 if file.has_video else 0.0,
+        late=file.late(frame),
         notes=notes,
     )
 
@@ -163,7 +188,7 @@ def blocks(path: Path, block_samples: int, track: int | None, notes: list[str]) 
                 stopped = [cut_short(done / sound.samplerate, sound.frames / sound.samplerate)]
             shape = (sound.samplerate, sound.channels)
     try:
-        with AvFile(path, track) as file:
+        with _opened(path, track) as file:
             if done and (file.stream.rate, file.stream.channels) != shape:
                 notes += stopped
                 return

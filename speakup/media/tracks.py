@@ -21,6 +21,8 @@ from speakup.spool import spooled_bytes
 _LEAST_SHARE = 0.1
 """What is left of the nominal size where a coder has next to nothing to code."""
 
+_LATE_SECONDS = 0.1
+
 
 @dataclass(frozen=True)
 class PlannedTrack:
@@ -28,13 +30,13 @@ class PlannedTrack:
 
     Attributes:
         info: What it is like in the source.
-        number: Which of the source's, from 1; None for the main one.
+        number: Which of the source's, from 1.
         channels: How many the output has.
         output_format: How the output is coded.
     """
 
     info: AudioInfo
-    number: int | None
+    number: int
     channels: int
     output_format: OutputFormat
 
@@ -71,17 +73,19 @@ def plan_tracks(
         ConfigError: the settings do not fit the recording or the target's format.
     """
     main = recording.probe(source, config.track)
-    planned = [_planned(main, config.track, target, config)]
+    planned = [_planned(main, main.number, target, config)]
     if planned[0].output_format.name in COVERED:
         notes += main.notes
-    if config.track is not None or main.tracks < 2:
-        return tuple(planned)
     if planned[0].output_format.name not in PICTURES:
+        if main.late > _LATE_SECONDS:
+            notes.append(f"left out: {main.late:.2f} s of the pictures before the sound begins")
+        return tuple(planned)
+    if config.track is not None or main.tracks < 2:
         return tuple(planned)
     found = []
     for number in range(1, main.tracks + 1):
         try:
-            info = recording.probe(source, number)
+            info = main if number == main.number else recording.probe(source, number)
         except InputError:
             notes.append(f"left out: audio track {number}, which cannot be decoded")
             continue
@@ -89,7 +93,7 @@ def plan_tracks(
     return tuple(found)
 
 
-def _planned(info: AudioInfo, number: int | None, target: Path, config: Config) -> PlannedTrack:
+def _planned(info: AudioInfo, number: int, target: Path, config: Config) -> PlannedTrack:
     channels = 1 if config.channels == "mono" else info.channels
     wanted = config.sample_rate
     output_format = resolve_format(
@@ -132,7 +136,7 @@ def open_writer(
     main = tracks[0]
     if main.output_format.name in PICTURES:
         made = [
-            Track(track.number or 1, track.channels, track.output_format, track.info.start)
+            Track(track.number, track.channels, track.output_format, track.info.start)
             for track in tracks
         ]
         return VideoWriter(target, source, made, when_whole=when_whole, overwrite=overwrite)
