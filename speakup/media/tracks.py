@@ -72,7 +72,8 @@ def plan_tracks(
         InputError: the source, or the track named, cannot be read.
         ConfigError: the settings do not fit the recording or the target's format.
     """
-    main = recording.probe(source, config.track)
+    opened = recording.opened(source)
+    main = opened.track(config.track)
     planned = [_planned(main, main.number, target, config)]
     if planned[0].output_format.name in COVERED:
         notes += main.notes
@@ -85,7 +86,7 @@ def plan_tracks(
     found = []
     for number in range(1, main.tracks + 1):
         try:
-            info = main if number == main.number else recording.probe(source, number)
+            info = opened.track(number)
         except InputError:
             notes.append(f"left out: audio track {number}, which cannot be decoded")
             continue
