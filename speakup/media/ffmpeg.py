@@ -323,6 +323,13 @@ def check_supported(path: Path, sample_rate: int, channels: int) -> None:
         raise InputError(f"has {channels} channels; {MOST_CHANNELS} are supported", path)
 
 
+def speakers_of(layout: Any, channels: int) -> tuple[str | None, tuple[str, ...]]:
+    """Name an arrangement of speakers and each of them; nothing where a file says only how many."""
+    if layout is None or layout.nb_channels != channels or layout.name.endswith("channels"):
+        return None, ()
+    return layout.name, tuple(channel.name for channel in layout.channels)
+
+
 def cut_short(seconds: float, promised: float) -> str:
     """Say that a file is shorter than its headers."""
     return f"cut off or damaged: {seconds:.2f} s of {promised:.2f} s can be decoded"

@@ -22,6 +22,8 @@ class OutputFormat:
             that the format can carry.
         bit_depth: 16, 24 or 32f; None for lossy formats.
         bitrate: kbit/s of all channels together; None for lossless formats.
+        layout: What FFmpeg calls the arrangement of the speakers; None for the usual one of so
+            many channels.
     """
 
     name: str
@@ -30,6 +32,7 @@ class OutputFormat:
     sample_rate: int
     bit_depth: str | None
     bitrate: int | None
+    layout: str | None = None
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,20 @@ import soundfile
 from speakup.blocks import Block, reframed
 from speakup.errors import InputError
 from speakup.media import covers
-from speakup.media.ffmpeg import AvFile, about_the_recording, check_supported, cut_short
+from speakup.media.ffmpeg import (
+    AvFile,
+    about_the_recording,
+    check_supported,
+    cut_short,
+    speakers_of,
+)
 from speakup.media.repair import mended
 
 _UNKNOWN_FRAMES = 2**63 - 1
 """What libsndfile gives for FLAC that was written to a pipe and states no length."""
+
+_SAME_ORDER = ("WAV", "WAVEX", "RF64", "W64", "FLAC")
+"""Formats whose channels libsndfile leaves in the order of WAV, which FFmpeg has too."""
 
 _MPEG_EXTENSIONS = (".mp1", ".mp2", ".mp3", ".mpga")
 
@@ -47,6 +56,8 @@ class AudioInfo:
         has_video: Whether there are moving pictures; a cover picture is none.
         tracks: How many audio tracks; what else is said here is about one of them.
         number: Which one, from 1.
+        layout: What FFmpeg calls the arrangement of its speakers; None where the file says none.
+        speakers: Which speaker each channel feeds, by FFmpeg's names; empty where it says none.
         start: When the track begins on the clock of the pictures, in seconds; 0 without any.
         tags: Title, artist and the like under FFmpeg's names, in lower case. Tags about the
             file's encoding (encoder, replay gain, brands ...) are left out.
@@ -67,6 +78,8 @@ class AudioInfo:
     cover: bytes | None = field(default=None, repr=False)
     tracks: int = 1
     number: int = 1
+    layout: str | None = None
+    speakers: tuple[str, ...] = ()
     start: float = 0.0
     late: float = 0.0
     notes: tuple[str, ...] = ()
@@ -94,8 +107,12 @@ def probe(path: Path, track: int | None = None) -> AudioInfo:
         with _opened(path, track) as file:
             return _av_info(path, file)
     tags, cover, has_video = _soundfile_tags(sound), None, False
+    layout: str | None = None
+    speakers: tuple[str, ...] = ()
     with sound, contextlib.suppress(InputError), AvFile(path) as file:
         tags, cover, has_video = file.tags(), file.cover(), file.has_video
+        if sound.format in _SAME_ORDER:
+            layout, speakers = speakers_of(file.stream.layout, sound.channels)
     cover, notes = _checked_cover(cover)
     check_supported(path, sound.samplerate, sound.channels)
     samples = sound.frames if sound.frames < _UNKNOWN_FRAMES else None
@@ -111,6 +128,8 @@ def probe(path: Path, track: int | None = None) -> AudioInfo:
         tags=tags,
         cover=cover,
         notes=notes,
+        layout=layout,
+        speakers=speakers,
     )
 
 
@@ -146,6 +165,7 @@ def _opened(path: Path, track: int | None) -> AvFile:
 def _av_info(path: Path, file: AvFile) -> AudioInfo:
     cover, notes = _checked_cover(file.cover())
     frame = file.first_frame()
+    layout, speakers = speakers_of(frame.layout, frame.layout.nb_channels)
     return AudioInfo(
         path,
         container=file.container_name,
@@ -159,6 +179,8 @@ def _av_info(path: Path, file: AvFile) -> AudioInfo:
         cover=cover,
         tracks=file.tracks,
         number=file.number,
+        layout=layout,
+        speakers=speakers,
         start=frame.time or 0.0 if file.has_video else 0.0,
         late=file.late(frame),
         notes=notes,

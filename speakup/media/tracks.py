@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speakup.config import Config
 from speakup.errors import InputError
 from speakup.files import check_space, temporary_folder
 from speakup.media import recording
+from speakup.media.encoders import held_layout
 from speakup.media.formats import COVERED, PICTURES, OutputFormat, resolve_format
 from speakup.media.recording import AudioInfo
 from speakup.media.video import Track, VideoWriter
@@ -74,7 +75,7 @@ def plan_tracks(
     """
     opened = recording.opened(source)
     main = opened.track(config.track)
-    planned = [_planned(main, main.number, target, config)]
+    planned = [_planned(main, main.number, target, config, notes)]
     if planned[0].output_format.name in COVERED:
         notes += main.notes
     if planned[0].output_format.name not in PICTURES:
@@ -90,11 +91,13 @@ def plan_tracks(
         except InputError:
             notes.append(f"left out: audio track {number}, which cannot be decoded")
             continue
-        found.append(_planned(info, number, target, config))
+        found.append(_planned(info, number, target, config, notes))
     return tuple(found)
 
 
-def _planned(info: AudioInfo, number: int, target: Path, config: Config) -> PlannedTrack:
+def _planned(
+    info: AudioInfo, number: int, target: Path, config: Config, notes: list[str]
+) -> PlannedTrack:
     channels = 1 if config.channels == "mono" else info.channels
     wanted = config.sample_rate
     output_format = resolve_format(
@@ -105,7 +108,12 @@ def _planned(info: AudioInfo, number: int, target: Path, config: Config) -> Plan
         sample_rate=info.sample_rate if wanted == "keep" else int(wanted),
         channels=channels,
     )
-    return PlannedTrack(info, number, channels, output_format)
+    layout = info.layout if channels == info.channels else None
+    held, usual = held_layout(output_format.codec, channels, layout)
+    if usual is not None:
+        note = f"speakers: {layout} becomes {usual}, as {output_format.name} cannot say {layout}"
+        notes += [note] * (note not in notes)
+    return PlannedTrack(info, number, channels, replace(output_format, layout=held))
 
 
 def check_output_room(target: Path, track: PlannedTrack, seconds: float | None) -> None:
