@@ -193,11 +193,12 @@ class Pipeline:
         spools = 1 if level_strength(self.config, self._target) == 0.0 else 2
         check_room(track.info.sure_seconds, rate_out, track.channels, spools=spools)
         check_output_room(target, track, track.info.sure_seconds)
-        meter = LoudnessMeter(rate_out, track.channels)
+        speakers = track.info.speakers if track.channels == track.info.channels else ()
+        meter = LoudnessMeter(rate_out, track.channels, speakers)
         blocks = recording.read_blocks(source, track=track.number, warnings=notes)
         with contextlib.closing(ahead(prepared(blocks, mono=mono))) as decoded:
             heard = told(decoded, rate, track.info.seconds, "survey", tell)
-            found = survey(heard, rate, track.channels)
+            found = survey(heard, rate, track.channels, speakers)
         if found.samples == 0:
             raise InputError("holds no audio samples", source)
         check_room(seconds := found.samples / rate, rate_out, track.channels, spools=spools)
@@ -255,7 +256,13 @@ class Pipeline:
         strength = level_strength(self.config, self._target)
         if self._makers is None and found.bandwidth_hz is not None and strength > 0.0:
             chain.append(TimedStage(Level(output_rate, found.channels, strength=strength)))
-        last = Loudness(output_rate, found.channels, self._target, make_room=make_room)
+        last = Loudness(
+            output_rate,
+            found.channels,
+            self._target,
+            make_room=make_room,
+            speakers=found.speakers,
+        )
         chain.append(TimedStage(last))
         return chain
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import PurePath
 
+from speakup.media.formats import is_recordings_name
+
 MARK = "_enhanced"
 """What an output beside its source has at the end of its name, and a folder of outputs too."""
-
-_RECORDING = re.compile(
-    r"\.(3gp|aac|ac3|aiff?|aifc|amr|ape|au|avi|caf|flac|flv|m4[abv]|mk[av]|mov|mp[234]|mpe?g|mts"
-    r"|og[agv]|opus|rf64|snd|spx|tta|w64|wave?|webm|wm[av]|wv)$",
-    re.IGNORECASE,
-)
 
 _LONGEST = 255
 """Bytes of a name that every common file system takes."""
@@ -28,7 +23,7 @@ _LONGEST_EXTENSION = 5
 
 def is_recording(name: str) -> bool:
     """Tell whether a folder's file is taken for a recording: by its extension, unless hidden."""
-    return _RECORDING.search(name) is not None and not name.startswith(".")
+    return is_recordings_name(name) and not name.startswith(".")
 
 
 def output_names(

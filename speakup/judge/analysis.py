@@ -150,7 +150,7 @@ def analyze_over_time(
     info = recording.probe(path)
     warnings: list[str] = []
     samples = 0
-    loudness = LoudnessMeter(info.sample_rate, info.channels, keep_hops=True)
+    loudness = LoudnessMeter(info.sample_rate, info.channels, info.speakers, keep_hops=True)
     bandwidth, coding = BandwidthMeter(info.sample_rate), CodingMeter(info.sample_rate)
     levels, clipping = _Levels(info.sample_rate), ClippingMeter(info.sample_rate, info.channels)
     opinion = _Opinion(info.sample_rate) if dnsmos else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -38,6 +39,7 @@ class LoudnessMeter:
     Args:
         sample_rate: In Hz, 8000 to 192000.
         channels: In the order of WAVE and FLAC: L R C LFE Lb Rb Ls Rs; see `channel_weights`.
+        speakers: Which speaker each feeds, where that is known; see `speaker_weights`.
         keep_hops: Whether `over_time` will be asked for, which takes 80 bytes a second.
 
     Reference: ITU-R BS.1770-5 Annexes 1 and 2; EBU Tech 3341 and 3342. At rates below 16 kHz
@@ -45,12 +47,19 @@ class LoudnessMeter:
         same sound reads at 48 kHz.
     """
 
-    def __init__(self, sample_rate: int, channels: int, *, keep_hops: bool = False) -> None:
+    def __init__(
+        self,
+        sample_rate: int,
+        channels: int,
+        speakers: Sequence[str] = (),
+        *,
+        keep_hops: bool = False,
+    ) -> None:
         if sample_rate <= 0 or channels <= 0:
             raise ValueError(f"need a rate and channels, got {sample_rate} Hz, {channels} channels")
         self.sample_rate = sample_rate
         self.channels = channels
-        self._weights = channel_weights(channels)
+        self._weights = speaker_weights(speakers) if speakers else channel_weights(channels)
         self._sos = k_weighting(sample_rate)
         self._filter_state = np.zeros((len(self._sos), channels, 2))
         self._oversampler = Oversampler(annex_factor(sample_rate))
@@ -288,6 +297,24 @@ def channel_weights(channels: int) -> Float64:
     }
     known = layouts.get(min(channels, 8), [front] * channels)
     return np.array(known + [front] * (channels - len(known)))
+
+
+def speaker_weights(speakers: Sequence[str]) -> Float64:
+    """Give the weight of each channel by the speaker it feeds.
+
+    Those between 60 and 120 degrees to the side count 1.41: the sides, the wide ones, and the back
+    ones where there are none at the sides. The LFE counts nothing.
+
+    Args:
+        speakers: FFmpeg's names: FL, FR, FC, LFE, BL, SL ...
+
+    Reference: ITU-R BS.1770-5 Annex 1, Table 4, and Annex 3.
+    """
+    beside = {"SL", "SR", "WL", "WR", "SDL", "SDR"}
+    if not {"SL", "SR"} & set(speakers):
+        beside |= {"BL", "BR"}
+    known = {"LFE": 0.0, "LFE2": 0.0} | dict.fromkeys(beside, 1.41)
+    return np.array([known.get(name, 1.0) for name in speakers])
 
 
 def _sliding_mean(values: Float64, width: int) -> Float64:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -29,6 +29,7 @@ class Survey:
         ceilings: The levels at which each channel is cut off, above and below.
         warnings: What the user should know.
         hidden: Whether the content ends there because noise hides what may lie above.
+        speakers: Which speaker each channel feeds, where that is known.
     """
 
     sample_rate: int
@@ -41,6 +42,7 @@ class Survey:
     ceilings: Ceilings
     warnings: tuple[str, ...]
     hidden: bool = False
+    speakers: tuple[str, ...] = ()
 
     @property
     def clipped(self) -> bool:
@@ -58,13 +60,15 @@ class Survey:
         return 1 if self.channels_equal else self.channels
 
 
-def survey(blocks: Iterable[Block], sample_rate: int, channels: int) -> Survey:
+def survey(
+    blocks: Iterable[Block], sample_rate: int, channels: int, speakers: Sequence[str] = ()
+) -> Survey:
     """Measure a recording in one pass over its blocks (C, T), in constant memory.
 
     What lies where in the spectrum is measured beside loudness and peaks: nothing else can begin
     before all are known.
     """
-    loudness, coding = LoudnessMeter(sample_rate, channels), CodingMeter(sample_rate)
+    loudness, coding = LoudnessMeter(sample_rate, channels, speakers), CodingMeter(sample_rate)
     bandwidth, clipping = BandwidthMeter(sample_rate), ClippingMeter(sample_rate, channels)
     samples, equal, not_finite = 0, True, 0
     with ThreadPoolExecutor(1) as beside:
@@ -94,4 +98,5 @@ def survey(blocks: Iterable[Block], sample_rate: int, channels: int) -> Survey:
         clipping.ceilings(),
         tuple(warnings),
         not silent and bandwidth.hidden_by_noise(),
+        tuple(speakers),
     )

@@ -45,6 +45,29 @@ _VORBIS_KBITS = (22.5, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 250)
 _VORBIS_SAMPLES = 8192
 """libvorbis cuts its blocks by what it is given at once: always the same, for the same bytes."""
 
+_SAME_SPEAKERS = {"5.0(side)": "5.0", "5.1(side)": "5.1", "quad(side)": "quad"}
+"""Other names for where the surrounds stand, which most formats do not tell apart."""
+
+_ANY_LAYOUT = ("pcm_s16le", "pcm_s24le", "pcm_f32le", "flac")
+
+
+def held_layout(codec: str, channels: int, layout: str | None) -> tuple[str | None, str | None]:
+    """Choose the arrangement of speakers that an encoder is given.
+
+    Returns:
+        The arrangement, None for the usual one; and the name of the usual one where another was
+        wanted and cannot be held.
+    """
+    usual = _LAYOUTS.get(channels)
+    if layout is None or layout == usual:
+        return None, None
+    if codec in _ANY_LAYOUT:
+        return layout, None
+    if _SAME_SPEAKERS.get(layout) == usual:
+        return None, None
+    return None, usual or f"{channels} channels"
+
+
 PROGRAM = f"speakup {__version__}"
 _MUXERS = {"m4a": "mp4"}
 _MUXER_OPTIONS = {
@@ -87,7 +110,8 @@ class AudioTrack:
     ) -> None:
         self._container = container
         self._rate = output_format.sample_rate
-        self._layout = _LAYOUTS.get(channels, f"{channels} channels")
+        usual = _LAYOUTS.get(channels, f"{channels} channels")
+        self._layout = output_format.layout or usual
         self._numbers = {"16": "s16", "24": "s32"}.get(output_format.bit_depth or "", "flt")
         self._start = self._position = start
         self.stream = cast(AudioStream, container.add_stream(output_format.codec, rate=self._rate))

@@ -137,6 +137,24 @@ class AvFile:
         pictures = Disposition.attached_pic
         return any(not stream.disposition & pictures for stream in self.container.streams.video)
 
+    @property
+    def tracks(self) -> int:
+        """Count the audio tracks."""
+        return len(self.container.streams.audio)
+
+    @property
+    def number(self) -> int:
+        """Tell which audio track this is, from 1."""
+        indices = [stream.index for stream in self.container.streams.audio]
+        return indices.index(self.stream.index) + 1
+
+    def late(self, first: AudioFrame) -> float:
+        """Tell by how many seconds a video's sound begins after the file does."""
+        if not self.has_video or first.time is None:
+            return 0.0
+        zero = 0.0 if set(self._format_names) & _FROM_ZERO else self.container.start_time or 0
+        return max(first.time - zero / av.time_base, 0.0)
+
     def tags(self) -> dict[str, str]:
         """Read the tags about the recording."""
         return about_the_recording({**self.stream.metadata, **self.container.metadata})
@@ -303,6 +321,13 @@ def check_supported(path: Path, sample_rate: int, channels: int) -> None:
         raise InputError(f"has a sample rate of {sample_rate} Hz; {known}", path)
     if channels > MOST_CHANNELS:
         raise InputError(f"has {channels} channels; {MOST_CHANNELS} are supported", path)
+
+
+def speakers_of(layout: Any, channels: int) -> tuple[str | None, tuple[str, ...]]:
+    """Name an arrangement of speakers and each of them; nothing where a file says only how many."""
+    if layout is None or layout.nb_channels != channels or layout.name.endswith("channels"):
+        return None, ()
+    return layout.name, tuple(channel.name for channel in layout.channels)
 
 
 def cut_short(seconds: float, promised: float) -> str:

@@ -22,6 +22,8 @@ class OutputFormat:
             that the format can carry.
         bit_depth: 16, 24 or 32f; None for lossy formats.
         bitrate: kbit/s of all channels together; None for lossless formats.
+        layout: What FFmpeg calls the arrangement of the speakers; None for the usual one of so
+            many channels.
     """
 
     name: str
@@ -30,6 +32,7 @@ class OutputFormat:
     sample_rate: int
     bit_depth: str | None
     bitrate: int | None
+    layout: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,22 @@ PICTURES = ("mp4", "mov", "mkv", "webm")
 COVERED = ("mp3", "flac", "m4a", "ogg", "opus")
 """Sound formats that hold a cover picture."""
 
-_PICTURE_EXTENSIONS = re.compile(
-    r"\.(3gp|asf|avi|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)", re.IGNORECASE
+_MAYBE_PICTURES = re.compile(
+    r"\.(3g[2p]|asf|avi|f4v|flv|m2ts?|m4v|mkv|mov|mp4|mpe?g|mpe|mts|mxf|ogv|ts|vob|webm|wmv)",
+    re.IGNORECASE,
 )
+_SOUND_ALONE = re.compile(
+    r"\.(aac|ac3|adts|aif[cf]?|aiff|amr|ape|au|awb|bwf|caf|dff|dsf|dts|eac3|flac|m4[abr]|mka|mp[123]"
+    r"|mpa|mpc|mpga|og[ag]|oma|opus|qta|ra|rf64|snd|spx|tta|voc|w64|wave?|weba|wma|wv)",
+    re.IGNORECASE,
+)
+"""What a folder's recordings are called; with the pictures, the one list of what is read."""
+
+
+def is_recordings_name(name: str) -> bool:
+    """Tell whether a name's extension is one of sound or of moving pictures."""
+    suffix = Path(name).suffix
+    return bool(_MAYBE_PICTURES.fullmatch(suffix) or _SOUND_ALONE.fullmatch(suffix))
 
 
 def video_extension(name: str) -> str | None:
@@ -88,7 +104,7 @@ def video_extension(name: str) -> str | None:
     takes nearly every kind of picture.
     """
     suffix = Path(name).suffix
-    if not _PICTURE_EXTENSIONS.fullmatch(suffix):
+    if not _MAYBE_PICTURES.fullmatch(suffix):
         return None
     kept = any(suffix.lower() in _FAMILIES[format].extensions for format in PICTURES)
     return suffix if kept else ".mkv"

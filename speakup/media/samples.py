@@ -23,11 +23,20 @@ import soundfile
 from speakup.blocks import Block, reframed
 from speakup.errors import InputError
 from speakup.media import covers
-from speakup.media.ffmpeg import AvFile, about_the_recording, check_supported, cut_short
+from speakup.media.ffmpeg import (
+    AvFile,
+    about_the_recording,
+    check_supported,
+    cut_short,
+    speakers_of,
+)
 from speakup.media.repair import mended
 
 _UNKNOWN_FRAMES = 2**63 - 1
 """What libsndfile gives for FLAC that was written to a pipe and states no length."""
+
+_SAME_ORDER = ("WAV", "WAVEX", "RF64", "W64", "FLAC")
+"""Formats whose channels libsndfile leaves in the order of WAV, which FFmpeg has too."""
 
 _MPEG_EXTENSIONS = (".mp1", ".mp2", ".mp3", ".mpga")
 
@@ -46,10 +55,14 @@ class AudioInfo:
         seconds: The length; an estimate where `samples` is None; None where nothing tells.
         has_video: Whether there are moving pictures; a cover picture is none.
         tracks: How many audio tracks; what else is said here is about one of them.
+        number: Which one, from 1.
+        layout: What FFmpeg calls the arrangement of its speakers; None where the file says none.
+        speakers: Which speaker each channel feeds, by FFmpeg's names; empty where it says none.
         start: When the track begins on the clock of the pictures, in seconds; 0 without any.
         tags: Title, artist and the like under FFmpeg's names, in lower case. Tags about the
             file's encoding (encoder, replay gain, brands ...) are left out.
         cover: The cover picture as a whole JPEG or PNG file.
+        late: By how many seconds the track begins after the pictures; 0 without any.
         notes: What was found beside the sound and cannot go on, a line for each.
     """
 
@@ -64,7 +77,11 @@ class AudioInfo:
     tags: dict[str, str]
     cover: bytes | None = field(default=None, repr=False)
     tracks: int = 1
+    number: int = 1
+    layout: str | None = None
+    speakers: tuple[str, ...] = ()
     start: float = 0.0
+    late: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
@@ -87,11 +104,15 @@ def probe(path: Path, track: int | None = None) -> AudioInfo:
     """Do as `recording.probe`, for a file that can be opened."""
     sound = _open_soundfile(path, track, [])
     if sound is None or next(_soundfile_blocks(sound, 1), None) is None:
-        with AvFile(path, track) as file:
+        with _opened(path, track) as file:
             return _av_info(path, file)
     tags, cover, has_video = _soundfile_tags(sound), None, False
+    layout: str | None = None
+    speakers: tuple[str, ...] = ()
     with sound, contextlib.suppress(InputError), AvFile(path) as file:
         tags, cover, has_video = file.tags(), file.cover(), file.has_video
+        if sound.format in _SAME_ORDER:
+            layout, speakers = speakers_of(file.stream.layout, sound.channels)
     cover, notes = _checked_cover(cover)
     check_supported(path, sound.samplerate, sound.channels)
     samples = sound.frames if sound.frames < _UNKNOWN_FRAMES else None
@@ -107,6 +128,8 @@ def probe(path: Path, track: int | None = None) -> AudioInfo:
         tags=tags,
         cover=cover,
         notes=notes,
+        layout=layout,
+        speakers=speakers,
     )
 
 
@@ -120,9 +143,29 @@ def has_pictures(path: Path) -> bool:
         return file.has_video
 
 
+def _opened(path: Path, track: int | None) -> AvFile:
+    """Open a track in FFmpeg; of a file whose main one cannot be decoded, the first that can.
+
+    Raises:
+        InputError: nothing can be decoded, or not that track.
+    """
+    file = AvFile(path, track)
+    if track is not None or file.tracks < 2:
+        return file
+    with file:
+        numbers = [file.number, *range(1, file.tracks + 1)]
+    for number in numbers:
+        with contextlib.suppress(InputError):
+            with AvFile(path, number) as tried:
+                tried.first_frame()
+            return AvFile(path, number)
+    return AvFile(path, numbers[0])
+
+
 def _av_info(path: Path, file: AvFile) -> AudioInfo:
     cover, notes = _checked_cover(file.cover())
     frame = file.first_frame()
+    layout, speakers = speakers_of(frame.layout, frame.layout.nb_channels)
     return AudioInfo(
         path,
         container=file.container_name,
@@ -134,8 +177,12 @@ def _av_info(path: Path, file: AvFile) -> AudioInfo:
         has_video=file.has_video,
         tags=file.tags(),
         cover=cover,
-        tracks=len(file.container.streams.audio),
+        tracks=file.tracks,
+        number=file.number,
+        layout=layout,
+        speakers=speakers,
         start=frame.time or 0.0 if file.has_video else 0.0,
+        late=file.late(frame),
         notes=notes,
     )
 
@@ -163,7 +210,7 @@ def blocks(path: Path, block_samples: int, track: int | None, notes: list[str]) 
                 stopped = [cut_short(done / sound.samplerate, sound.frames / sound.samplerate)]
             shape = (sound.samplerate, sound.channels)
     try:
-        with AvFile(path, track) as file:
+        with _opened(path, track) as file:
             if done and (file.stream.rate, file.stream.channels) != shape:
                 notes += stopped
                 return

@@ -54,8 +54,9 @@ def probe(path: Path, track: int | None) -> AudioInfo:
     if not _can_start():
         return samples.probe(path, track)
     answer, cover = _asked(path, {"do": "probe", "track": track})
-    notes = tuple(answer.pop("notes"))
-    return AudioInfo(path=path, cover=cover or None, notes=notes, **answer)
+    for name in ("notes", "speakers"):
+        answer[name] = tuple(answer[name])
+    return AudioInfo(path=path, cover=cover or None, **answer)
 
 
 def has_pictures(path: Path) -> bool:

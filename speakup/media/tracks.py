@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speakup.config import Config
 from speakup.errors import InputError
 from speakup.files import check_space, temporary_folder
 from speakup.media import recording
+from speakup.media.encoders import held_layout
 from speakup.media.formats import COVERED, PICTURES, OutputFormat, resolve_format
 from speakup.media.recording import AudioInfo
 from speakup.media.video import Track, VideoWriter
@@ -21,6 +22,8 @@ from speakup.spool import spooled_bytes
 _LEAST_SHARE = 0.1
 """What is left of the nominal size where a coder has next to nothing to code."""
 
+_LATE_SECONDS = 0.1
+
 
 @dataclass(frozen=True)
 class PlannedTrack:
@@ -28,13 +31,13 @@ class PlannedTrack:
 
     Attributes:
         info: What it is like in the source.
-        number: Which of the source's, from 1; None for the main one.
+        number: Which of the source's, from 1.
         channels: How many the output has.
         output_format: How the output is coded.
     """
 
     info: AudioInfo
-    number: int | None
+    number: int
     channels: int
     output_format: OutputFormat
 
@@ -70,26 +73,31 @@ def plan_tracks(
         InputError: the source, or the track named, cannot be read.
         ConfigError: the settings do not fit the recording or the target's format.
     """
-    main = recording.probe(source, config.track)
-    planned = [_planned(main, config.track, target, config)]
+    opened = recording.opened(source)
+    main = opened.track(config.track)
+    planned = [_planned(main, main.number, target, config, notes)]
     if planned[0].output_format.name in COVERED:
         notes += main.notes
-    if config.track is not None or main.tracks < 2:
-        return tuple(planned)
     if planned[0].output_format.name not in PICTURES:
+        if main.late > _LATE_SECONDS:
+            notes.append(f"left out: {main.late:.2f} s of the pictures before the sound begins")
+        return tuple(planned)
+    if config.track is not None or main.tracks < 2:
         return tuple(planned)
     found = []
     for number in range(1, main.tracks + 1):
         try:
-            info = recording.probe(source, number)
+            info = opened.track(number)
         except InputError:
             notes.append(f"left out: audio track {number}, which cannot be decoded")
             continue
-        found.append(_planned(info, number, target, config))
+        found.append(_planned(info, number, target, config, notes))
     return tuple(found)
 
 
-def _planned(info: AudioInfo, number: int | None, target: Path, config: Config) -> PlannedTrack:
+def _planned(
+    info: AudioInfo, number: int, target: Path, config: Config, notes: list[str]
+) -> PlannedTrack:
     channels = 1 if config.channels == "mono" else info.channels
     wanted = config.sample_rate
     output_format = resolve_format(
@@ -100,7 +108,12 @@ def _planned(info: AudioInfo, number: int | None, target: Path, config: Config) 
         sample_rate=info.sample_rate if wanted == "keep" else int(wanted),
         channels=channels,
     )
-    return PlannedTrack(info, number, channels, output_format)
+    layout = info.layout if channels == info.channels else None
+    held, usual = held_layout(output_format.codec, channels, layout)
+    if usual is not None:
+        note = f"speakers: {layout} becomes {usual}, as {output_format.name} cannot say {layout}"
+        notes += [note] * (note not in notes)
+    return PlannedTrack(info, number, channels, replace(output_format, layout=held))
 
 
 def check_output_room(target: Path, track: PlannedTrack, seconds: float | None) -> None:
@@ -132,7 +145,7 @@ def open_writer(
     main = tracks[0]
     if main.output_format.name in PICTURES:
         made = [
-            Track(track.number or 1, track.channels, track.output_format, track.info.start)
+            Track(track.number, track.channels, track.output_format, track.info.start)
             for track in tracks
         ]
         return VideoWriter(target, source, made, when_whole=when_whole, overwrite=overwrite)

@@ -8,7 +8,7 @@ a stereo file reads 3 LU more than the mono file, so at one target its channels 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,7 @@ class Loudness(Stage):
         target: What to deliver, or None.
         make_room: Turn down what rises beyond full scale where there is no target, instead of
             limiting it: peaks that were cut off have been rebuilt.
+        speakers: As the meter takes them.
     """
 
     name = "loudness"
@@ -52,11 +53,12 @@ class Loudness(Stage):
         target: DeliveryTarget | None,
         *,
         make_room: bool = False,
+        speakers: Sequence[str] = (),
     ) -> None:
         self.warnings: list[str] = []
         self.gain_db = 0.0
         self._target, self._make_room = target, make_room
-        self._meter = LoudnessMeter(sample_rate, channels)
+        self._meter = LoudnessMeter(sample_rate, channels, speakers)
         self._spool = Spool(channels)
 
     def push(self, block: Block) -> Block:

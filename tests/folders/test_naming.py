@@ -55,5 +55,7 @@ def test_names_fit_the_disk_and_stay_apart(letter: str, extension: str) -> None:
 def test_recordings_are_told_by_their_names() -> None:
     assert is_recording("a.WAV")
     assert is_recording("a.b.m4a")
+    for extension in ("qta", "ts", "mxf", "dts", "voc", "mpga", "3gp", "MTS", "bwf", "m4r"):
+        assert is_recording(f"a.{extension}")
     for name in ("._a.wav", ".a.wav", "a.txt", "wav", "a.wav.part"):
         assert not is_recording(name)

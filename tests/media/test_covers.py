@@ -10,8 +10,8 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from hostile import adx_without_blocks
 from sounds import RATE, noise
-from test_sandbox import adx_without_blocks
 
 from speakup.config import Config
 from speakup.media import covers

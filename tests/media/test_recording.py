@@ -386,3 +386,31 @@ def test_rates_that_are_no_sounds_are_refused(
 def test_more_channels_than_a_studio_has_are_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros((100, 65)), RATE)
     assert "65 channels; 64 are supported" in refused(tmp_path / "a.wav")
+
+
+def test_what_a_file_holds_is_found_out_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from speakup.config import Config
+    from speakup.media import sandbox
+    from speakup.pipeline import Pipeline
+
+    asked: list[int | None] = []
+    real = sandbox.probe
+    monkeypatch.setattr(sandbox, "probe", lambda p, track: asked.append(track) or real(p, track))
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(1, RATE).T, RATE)
+    for _ in range(3):
+        assert probe(path).samples == probe(path, 1).samples == RATE
+    Pipeline(Config(denoise=False, upsample="off")).run(path, tmp_path / "b.wav")
+    assert asked == [None]
+    soundfile.write(path, noise(1, 2 * RATE).T, RATE)
+    assert probe(path).samples == 2 * RATE
+
+
+def test_a_fault_is_told_each_time_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"no sound")
+    for _ in range(3):
+        refused(tmp_path / "a.wav")
+    soundfile.write(tmp_path / "a.wav", noise(1, RATE).T, RATE)
+    assert probe(tmp_path / "a.wav").samples == RATE

@@ -173,3 +173,53 @@ def test_an_mp3_whose_header_states_no_frames_is_not_cut_off(tmp_path: Path) -> 
     assert read(tmp_path / "a.mp3", warnings=warnings).shape[1] == pytest.approx(3 * RATE, abs=3000)
     assert warnings == []
     assert probe(tmp_path / "a.mp3").sample_rate == RATE
+
+
+def test_a_sound_file_of_a_video_says_what_was_before_the_sound(tmp_path: Path) -> None:
+    from speakup.config import Config
+    from speakup.pipeline import Pipeline
+
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        picture = container.add_stream("mpeg4", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream("flac", rate=HZ)
+        sound.layout = "mono"
+        for number in range(50):
+            image = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8))
+            image.pts = number
+            container.mux(picture.encode(image))
+        frame = av.AudioFrame.from_ndarray(noise(1, HZ, HZ), format="flt", layout="mono")
+        frame.sample_rate, frame.time_base, frame.pts = HZ, Fraction(1, HZ), HZ
+        container.mux(sound.encode(frame))
+        container.mux(picture.encode(None))
+        container.mux(sound.encode(None))
+    chain = Pipeline(Config(denoise=False, upsample="off"))
+    result = chain.run(tmp_path / "a.mkv", tmp_path / "a.wav")
+    assert "left out: 1.00 s of the pictures before the sound begins" in result.warnings
+    assert not chain.run(tmp_path / "a.mkv", tmp_path / "b.mkv").warnings
+
+
+def test_where_the_first_track_cannot_be_decoded_the_others_are(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mka"), "w") as container:
+        tracks = [container.add_stream("flac", rate=HZ) for _ in range(2)]
+        for number, track in enumerate(tracks):
+            track.layout = "stereo" if number == 0 else "mono"
+        for number, track in enumerate(tracks):
+            waveform = noise(2 - number, HZ, HZ)
+            flat = np.ascontiguousarray(waveform.T).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(flat, format="flt", layout=track.layout.name)
+            frame.sample_rate, frame.time_base, frame.pts = HZ, Fraction(1, HZ), 0
+            for packet in [*track.encode(frame), *track.encode(None)]:
+                if number == 0:
+                    broken = av.Packet(bytes(packet.size))
+                    broken.pts, broken.dts, broken.time_base = (
+                        packet.pts,
+                        packet.dts,
+                        packet.time_base,
+                    )
+                    broken.stream = track
+                    packet = broken
+                container.mux(packet)
+    info = probe(tmp_path / "a.mka")
+    assert (info.number, info.channels, info.tracks) == (2, 1, 2)
+    assert read(tmp_path / "a.mka").shape == (1, HZ)
