@@ -169,7 +169,8 @@ class Pipeline:
         notes: list[str] = []
         tracks = plan_tracks(source, target, self.config, notes)
         if _is_there(target, source) and not overwrite:
-            return Result(str(source), str(target), "skipped", warnings=("output exists",))
+            why = "it exists; `overwrite` replaces it"
+            return Result(str(source), str(target), "skipped", warnings=(why,))
         tell = progress or (lambda doing, done, total: None)
         done: list[_Done] = []
         # Opened first: what cannot be written is known before the work is done.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from speakup import errors
-from speakup.cli.terminal import Terminal
+from speakup.cli.terminal import Terminal, as_options
 from speakup.config import Config
 from speakup.errors import InputError, SpeakupError
 from speakup.files import temporary_folder
@@ -65,7 +65,7 @@ def tell_plan(
         if as_json:
             terminal.event(event)
         elif event["status"] != "fail":
-            terminal.result(_line(event))
+            terminal.result(as_options(_line(event)))
             for warning in event["warnings"]:
                 terminal.warn(warning)
         if event["status"] in ("write", "overwrite") and event["output_bytes"] is not None:

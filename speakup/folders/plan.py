@@ -84,7 +84,7 @@ def plan_jobs(
     wanted = _Choice(tuple(include), tuple(exclude), recursive)
     jobs: list[Job] = []
     left_out: list[tuple[Path, str]] = []
-    outputs = set() if into is None else outputs_in(into)
+    outputs = set() if into is None else outputs_in(into, own=True)
     earlier = {source for source in sources if os.path.realpath(source) in outputs}
     named = [source for source in sources if not source.is_dir() and source not in earlier]
     targets = _beside(named, extension) if into is None else _inside(named, into, extension)
