@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from speakup.errors import InputError, OutputError
+from speakup.errors import ConfigError, InputError, OutputError
 from speakup.result import size
 
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
@@ -337,6 +337,17 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
             temporary.remove()
     except OSError as error:
         raise output_error(error, path) from error
+
+
+def as_path(name: str | os.PathLike[str]) -> Path:
+    """Give a name that a caller has given as a path.
+
+    Raises:
+        ConfigError: it is none on any system.
+    """
+    if "\0" in os.fspath(name):
+        raise ConfigError("the name holds a null character", repr(os.fspath(name)), "Give another")
+    return Path(name)
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,7 +84,7 @@ def _planned(job: Job, config: Config, accounts: Accounts) -> dict[str, Any]:
     notes: list[str] = []
     tracks = plan_tracks(job.source, job.target, config, notes)
     main, info, coded = tracks[0], tracks[0].info, tracks[0].output_format
-    status = "overwrite" if job.target.exists() else "write"
+    status = "overwrite" if os.path.exists(job.target) else "write"
     reason = accounts.reason_to_skip(job)
     lengths = [(track, track.info.seconds) for track in tracks]
     known = [(track, seconds) for track, seconds in lengths if seconds is not None]

@@ -384,7 +384,7 @@ def _done(
         return result
     if (reason := accounts.reason_to_skip(job)) is not None:
         return _skipped(job, reason)
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         recording.probe(job.source)  # No folder for what cannot be read.
         _make_folder(target.parent)
     until = time.monotonic() + _WAIT_AT_MOST

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from nets import save_model, small_mixer
 from sounds import noise
 
 from speakup.config import Config
-from speakup.errors import ConfigError, InputError, ModelError, OutputError
+from speakup.errors import ConfigError, InputError, ModelError, OutputError, SpeakupError
 from speakup.folders.journal import JOURNAL_FILE, Journal
 from speakup.folders.plan import Job, plan_jobs
 from speakup.folders.run import Summary, run_batch, run_jobs
@@ -293,6 +294,57 @@ def test_a_recording_that_grows_meanwhile_is_not_done(recordings: Path) -> None:
     assert "changed while it was read" in str(summary.results[0].error)
     assert not Path("folder_enhanced/c.wav").exists()
     assert changed(run_batch(["folder"], config=PLAIN)) == {"c.wav": "ok", "d.wav": "skipped"}
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".wav", "d/" * 3000 + "a.wav", "a\0b.wav"])
+def test_names_that_no_system_takes_are_said_to_be(recordings: Path, name: str) -> None:
+    def said(inputs: list[str], into: str | None = None) -> str:
+        try:
+            error = run_batch(inputs, into, config=PLAIN).results[0].error
+        except ConfigError as raised:
+            error = raised
+        assert isinstance(error, SpeakupError), error
+        return str(error)
+
+    because = "null character|[Ff]ile name too long|name is too long"
+    assert re.search(because, said([name]))
+    assert re.search(because, said(["a.wav"], name))
+    for source, target in ((name, "b.wav"), ("a.wav", name)):
+        with pytest.raises(SpeakupError, match=because):
+            Pipeline(PLAIN).run(source, target)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_too_many_open_files_are_said_to_be(recordings: Path) -> None:
+    """Whichever of the files of a run is the one too many."""
+    code = """
+import os, resource
+from speakup.config import Config
+from speakup.errors import SpeakupError
+from speakup.pipeline import Pipeline
+plain = Config(denoise=False, upsample="off", sample_rate="keep", device="cpu")
+Pipeline(plain).run("a.wav", "out.ogg")
+limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+used = len(os.listdir("/dev/fd"))
+for more in range(20):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used - 1 + more, limit))
+    try:
+        print(Pipeline(plain).run("a.wav", "out.ogg", overwrite=True).status)
+    except SpeakupError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert said[-1] == "ok"
+    assert all(line == "ok" or "oo many" in line for line in said), said
+    assert sum(line != "ok" for line in said) >= 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux notes it beside the output")
