@@ -92,11 +92,16 @@ def finite(block: Block) -> Block:
     return np.where(np.abs(block) < _NO_SOUND, block, np.float32(0.0))
 
 
-def prepared(blocks: Iterable[Block], *, mono: bool) -> Iterator[Block]:
-    """Yield float32 blocks (C, T), mixed to mono if asked."""
+def prepared(
+    blocks: Iterable[Block], *, mono: bool, weights: Float32 | None = None
+) -> Iterator[Block]:
+    """Yield float32 blocks (C, T), mixed to mono if asked: to the mean, or by weights (C,)."""
     for block in blocks:
         block = np.asarray(block, dtype=np.float32)
         if mono:
             with np.errstate(invalid="ignore"):  # inf - inf
-                block = block.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+                if weights is None:
+                    block = block.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+                else:
+                    block = weights[None] @ block
         yield block

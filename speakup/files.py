@@ -15,13 +15,15 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from speakup.errors import InputError, OutputError
+from speakup.errors import ConfigError, InputError, OutputError
 from speakup.result import size
 
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
@@ -46,11 +48,17 @@ _REASONS = {
     errno.EPERM: ("no permission to write there", None),
     errno.EROFS: ("the disk is read-only", None),
     errno.EFBIG: ("the file is too big for this disk", "Choose flac"),
+    errno.ETIMEDOUT: ("another program keeps it locked", "End that program"),
     errno.EEXIST: ("it is there already", "Set `overwrite` to replace it"),
     errno.ENAMETOOLONG: ("the name is too long for this disk", None),
     errno.EMFILE: ("too many files are open", "Raise the limit (ulimit -n)"),
     errno.ENFILE: ("too many files are open on this machine", "End some programs"),
 }
+
+_MARK = "user.speakup"
+
+_LOCK_SECONDS = 30.0
+"""How long to wait for a file that every program here locks for a moment only."""
 
 _held: set[Path] = set()
 _guard = threading.RLock()
@@ -248,13 +256,18 @@ def locked(path: Path) -> Iterator[int]:
     """Open a file to read and append, made if need be, while nobody else has it open like this.
 
     Raises:
+        TimeoutError: another program has kept it locked all the time.
         OSError: it cannot be opened.
     """
+    until = time.monotonic() + _LOCK_SECONDS
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | NO_SURPRISE
     while True:
         descriptor = os.open(path, flags, _ORDINARY)
         try:
-            _lock(descriptor, wait=True)
+            while _lock(descriptor, wait=fcntl is None) is False:
+                if time.monotonic() > until:
+                    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), str(path))
+                time.sleep(0.01)
             if _is_at(descriptor, path):
                 yield descriptor
                 return
@@ -324,6 +337,17 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
             temporary.remove()
     except OSError as error:
         raise output_error(error, path) from error
+
+
+def as_path(name: str | os.PathLike[str]) -> Path:
+    """Give a name that a caller has given as a path.
+
+    Raises:
+        ConfigError: it is none on any system.
+    """
+    if "\0" in os.fspath(name):
+        raise ConfigError("the name holds a null character", repr(os.fspath(name)), "Give another")
+    return Path(name)
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
@@ -503,3 +527,18 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
         return False
+
+
+def set_mark(path: Path, text: str) -> None:
+    """Note something beside a file's content, where the disk can."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setxattr(path, _MARK, text.encode())
+
+
+def get_mark(path: Path) -> str | None:
+    """Give what `set_mark` has noted; None where nothing is known."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            return os.getxattr(path, _MARK).decode(errors="replace")
+    return None

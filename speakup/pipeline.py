@@ -23,11 +23,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from speakup.blocks import HIGHEST_RATE, LOWEST_RATE, MOST_CHANNELS, Block, prepared
+from speakup.blocks import HIGHEST_RATE, LOWEST_RATE, MOST_CHANNELS, Block, Float32, prepared
 from speakup.config import BEST_IS_WIDER_THAN_HZ, Config
 from speakup.errors import ConfigError, InputError, ModelError, OutputError
-from speakup.files import output_error, unchanged
+from speakup.files import as_path, output_error, unchanged
 from speakup.measure.delivery import level_strength, resolve_target
+from speakup.measure.downmix import DownmixMeter
 from speakup.measure.loudness import LoudnessMeter
 from speakup.measure.survey import Survey, survey
 from speakup.media import recording
@@ -108,13 +109,12 @@ class Pipeline:
         Raises:
             SpeakupError: a setting cannot be used or a model cannot be had.
         """
-        samples = _checked(waveform)
+        samples, rate = _checked(waveform), _checked_rate(sample_rate)
         blocks = [samples[:, i : i + _BLOCK] for i in range(0, samples.shape[1], _BLOCK)]
-        blocks = list(prepared(blocks, mono=self.config.channels == "mono"))
-        channels = 1 if self.config.channels == "mono" else len(samples)
-        found = survey(blocks, _checked_rate(sample_rate), channels)
+        channels = 1 if self._mono else len(samples)
+        found, weights = self._survey(lambda: blocks, rate, channels)
         # Stages may change what they are given; the caller's samples stay as they are.
-        copies = (block.copy() for block in blocks)
+        copies = (block.copy() for block in prepared(blocks, mono=self._mono, weights=weights))
         chain = self.chain(found, self.output_rate(sample_rate))
         return np.concatenate([np.zeros((channels, 0), np.float32), *flow(copies, chain)], axis=1)
 
@@ -128,14 +128,16 @@ class Pipeline:
             SpeakupError: as `process`, while blocks are asked for.
         """
         rate = _checked_rate(sample_rate)
-        source = prepared(map(_checked, blocks), mono=self.config.channels == "mono")
+        source = map(_checked, blocks)
         first = next(source, None)
         if first is None:
             return
         with Spool(len(first)) as spool:
-            found = survey(_spooled(first, source, spool), rate, len(first))
+            passes = itertools.chain([_spooled(first, source, spool)], iter(spool.read, None))
+            channels = 1 if self._mono else len(first)
+            found, weights = self._survey(lambda: next(passes), rate, channels)
             chain = self.chain(found, self.output_rate(sample_rate))
-            yield from flow(spool.read(), chain)
+            yield from flow(prepared(spool.read(), mono=self._mono, weights=weights), chain)
 
     def run(
         self,
@@ -165,12 +167,13 @@ class Pipeline:
             ConfigError: the settings do not fit the recording or the target's format.
         """
         started = time.perf_counter()
-        source, target = Path(source), Path(target)
+        source, target = as_path(source), as_path(target)
         settle = unchanged(source, when_whole)
         notes: list[str] = []
         tracks = plan_tracks(source, target, self.config, notes)
         if _is_there(target, source) and not overwrite:
-            return Result(str(source), str(target), "skipped", warnings=("output exists",))
+            why = "it exists; `overwrite` replaces it"
+            return Result(str(source), str(target), "skipped", warnings=(why,))
         tell = progress or (lambda doing, done, total: None)
         done: list[_Done] = []
         # Opened first: what cannot be written is known before the work is done.
@@ -188,29 +191,59 @@ class Pipeline:
         self, source: Path, target: Path, track: PlannedTrack, writer: Writer, tell: Progress
     ) -> _Done:
         notes: list[str] = []
-        mono = self.config.channels == "mono"
         rate, rate_out = track.info.sample_rate, track.output_format.sample_rate
         spools = 1 if level_strength(self.config, self._target) == 0.0 else 2
         check_room(track.info.sure_seconds, rate_out, track.channels, spools=spools)
         check_output_room(target, track, track.info.sure_seconds)
         speakers = track.info.speakers if track.channels == track.info.channels else ()
         meter = LoudnessMeter(rate_out, track.channels, speakers)
-        blocks = recording.read_blocks(source, track=track.number, warnings=notes)
-        with contextlib.closing(ahead(prepared(blocks, mono=mono))) as decoded:
-            heard = told(decoded, rate, track.info.seconds, "survey", tell)
-            found = survey(heard, rate, track.channels, speakers)
+
+        def decoded() -> Iterator[Block]:
+            blocks = recording.read_blocks(source, track=track.number, warnings=notes)
+            with contextlib.closing(ahead(blocks)) as heard:
+                yield from told(heard, rate, track.info.seconds, "survey", tell)
+
+        found, weights = self._survey(decoded, rate, track.channels, speakers)
         if found.samples == 0:
             raise InputError("holds no audio samples", source)
         check_room(seconds := found.samples / rate, rate_out, track.channels, spools=spools)
         check_output_room(target, track, seconds)
         chain = self.chain(found, rate_out)
-        blocks = prepared(recording.read_blocks(source, track=track.number), mono=mono)
+        blocks = recording.read_blocks(source, track=track.number)
+        blocks = prepared(blocks, mono=self._mono, weights=weights)
         restored = flow(told(blocks, rate, seconds, "enhance", tell), chain)
         with contextlib.closing(restored):
             for block in told(restored, rate_out, seconds, "write", tell):
                 meter.push(block)
                 writer.write(block)
-        return _Done(found, chain, meter, notes)
+        return _Done(found, chain, meter, list(dict.fromkeys(notes)))
+
+    def _survey(
+        self,
+        blocks: Callable[[], Iterable[Block]],
+        sample_rate: int,
+        channels: int,
+        speakers: Sequence[str] = (),
+    ) -> tuple[Survey, Float32 | None]:
+        """Survey what goes into the chain; give the weights of the mix, too, if not the mean.
+
+        Whether the channels cancel each other in the mean is known when all has been heard. If so,
+        it is heard once more, mixed otherwise.
+        """
+        if not self._mono:
+            return survey(prepared(blocks(), mono=False), sample_rate, channels, speakers), None
+        meter = DownmixMeter(sample_rate)
+        found = survey(prepared(meter.watched(blocks()), mono=True), sample_rate, channels)
+        mix = meter.mix()
+        if mix is None:
+            return found, None
+        mixed = prepared(blocks(), mono=True, weights=mix.weights)
+        found = survey(mixed, sample_rate, channels)
+        return dataclasses.replace(found, warnings=(mix.warning, *found.warnings)), mix.weights
+
+    @property
+    def _mono(self) -> bool:
+        return self.config.channels == "mono"
 
     def output_rate(self, sample_rate: int) -> int:
         """Give the rate in Hz of what comes out for a source of this rate."""

@@ -686,7 +686,8 @@ def test_what_exists_is_kept_unless_asked(tmp_path: Path) -> None:
     source, target = write(tmp_path / "a.wav", noise(1, RATE)), tmp_path / "b.wav"
     target.write_bytes(b"earlier")
     result = Pipeline(AS_IT_IS).run(source, target)
-    assert result == Result(str(source), str(target), "skipped", warnings=("output exists",))
+    why = ("it exists; `overwrite` replaces it",)
+    assert result == Result(str(source), str(target), "skipped", warnings=why)
     assert target.read_bytes() == b"earlier"
     assert Pipeline(AS_IT_IS).run(source, target, overwrite=True).status == "ok"
     assert probe(target).samples == RATE

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from speakup import errors
-from speakup.cli.terminal import Terminal
+from speakup.cli.terminal import Terminal, as_options
 from speakup.config import Config
 from speakup.errors import InputError, SpeakupError
 from speakup.files import temporary_folder
@@ -65,7 +66,7 @@ def tell_plan(
         if as_json:
             terminal.event(event)
         elif event["status"] != "fail":
-            terminal.result(_line(event))
+            terminal.result(as_options(_line(event)))
             for warning in event["warnings"]:
                 terminal.warn(warning)
         if event["status"] in ("write", "overwrite") and event["output_bytes"] is not None:
@@ -83,7 +84,7 @@ def _planned(job: Job, config: Config, accounts: Accounts) -> dict[str, Any]:
     notes: list[str] = []
     tracks = plan_tracks(job.source, job.target, config, notes)
     main, info, coded = tracks[0], tracks[0].info, tracks[0].output_format
-    status = "overwrite" if job.target.exists() else "write"
+    status = "overwrite" if os.path.exists(job.target) else "write"
     reason = accounts.reason_to_skip(job)
     lengths = [(track, track.info.seconds) for track in tracks]
     known = [(track, seconds) for track, seconds in lengths if seconds is not None]

@@ -225,6 +225,7 @@ class _Run:
             how = self._how_to_go_on(overwrite, resume)
             self._terminal.error(f"interrupted: {done}. {how} goes on where it stopped")
 
+        waiting: list[Job] = []
         try:
             with (
                 interruptible(say_interrupted),
@@ -236,6 +237,9 @@ class _Run:
                         return set_up(self._config, files=len(self._jobs), jobs=jobs)
 
                 def tell(job: Job, doing: str, done: float, total: float | None) -> None:
+                    if doing == "wait" and job not in waiting:
+                        waiting.append(job)
+                        self._terminal.say(f"{job.source}: another run is at work on it; waiting")
                     tracker.tell(str(job.source), doing, done, total)
 
                 def end(result: Result) -> None:

@@ -154,9 +154,14 @@ class Terminal:
 
         What is wrong is said in the words of this program.
         """
+        said = dict(values)
         if error := values.get("error"):
-            values = values | {"error": error | {"message": as_options(error["message"])}}
-        self.result(json.dumps({"event": values["event"], "schema": SCHEMA, **values}))
+            said["error"] = error | {"message": as_options(error["message"])}
+        if values.get("reason"):
+            said["reason"] = as_options(values["reason"])
+        if "warnings" in values:
+            said["warnings"] = [as_options(warning) for warning in values["warnings"]]
+        self.result(json.dumps({"event": values["event"], "schema": SCHEMA, **said}))
 
     def say(self, *parts: str | tuple[str, str]) -> None:
         """Write a line to stderr: text, or pairs of text and style; nothing if quiet."""

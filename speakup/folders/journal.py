@@ -23,7 +23,8 @@ from typing import Any, Literal
 from speakup import __version__
 from speakup.config import Config
 from speakup.errors import ConfigError
-from speakup.files import NO_SURPRISE, Claim, claim, locked
+from speakup.files import NO_SURPRISE, Claim, Temporary, claim, locked, output_error
+from speakup.result import size
 
 JOURNAL_FILE = ".speakup-journal.jsonl"
 _VERSION = 1
@@ -36,6 +37,9 @@ _NOT_IN_THE_SOUND = (
 
 _TAIL = 200
 """Bytes by which a journal is known again: in its lines there are times, in nanoseconds."""
+
+_LARGEST = 100_000_000
+"""Bytes; a line has some 400, so this is for a quarter of a million outputs."""
 
 _LONGEST_WORD = 40
 """Characters of something odd that a message repeats."""
@@ -142,7 +146,7 @@ class Journal:
             written: The size and time that it has.
 
         Raises:
-            OSError: the journal cannot be written.
+            OutputError: the journal cannot be written, or another program keeps it locked.
             ConfigError: it is no ordinary file any more.
         """
         line = _Line(
@@ -156,7 +160,10 @@ class Journal:
             models=self._models,
             overwrite=self._overwrite,
         )
-        self._append({"event": "file", **dataclasses.asdict(line)})
+        try:
+            self._append({"event": "file", **dataclasses.asdict(line)})
+        except OSError as error:
+            raise output_error(error, self.path) from error
 
     def end(self) -> None:
         """Note that a run is through, where that is to be known: none goes on from it.
@@ -172,6 +179,7 @@ class Journal:
     def _read_on(self) -> None:
         try:
             _check_ordinary(self.path)
+            _check_owner(self.path)
             data = _read_from(self.path, max(0, self._read - len(self._tail)))
             if not data.startswith(self._tail):  # It is another file than the last time.
                 self._forget()
@@ -189,12 +197,12 @@ class Journal:
         with contextlib.suppress(FileNotFoundError):
             _check_ordinary(self.path)
         with locked(self.path) as descriptor:
-            size = os.fstat(descriptor).st_size
+            length = os.fstat(descriptor).st_size
             text = json.dumps(event) + "\n"
-            if size == 0:
+            if length == 0:
                 text = json.dumps({"event": "journal", "version": _VERSION}) + "\n" + text
             else:
-                os.lseek(descriptor, size - 1, os.SEEK_SET)
+                os.lseek(descriptor, length - 1, os.SEEK_SET)
                 if os.read(descriptor, 1) != b"\n":  # A killed run's line is torn off here.
                     text = "\n" + text
             rest = text.encode("ascii")
@@ -238,17 +246,33 @@ def settings_digest(config: Config, models: Sequence[str]) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def outputs_in(folder: Path) -> set[str]:
-    """List the outputs that a folder's journal, if it has one, tells of, by their real paths."""
+def outputs_in(folder: Path, *, own: bool = False) -> set[str]:
+    """List the outputs that a folder's journal, if it has one, tells of, by their real paths.
+
+    Anybody may have put a journal anywhere. One that is not of the run's own folder of outputs is
+    believed where the user himself owns it, and of the files alone that are as it says.
+
+    Args:
+        folder: Where the journal is.
+        own: Whether it is the run's own folder of outputs.
+    """
     path = folder / JOURNAL_FILE
     try:
-        _check_ordinary(path)
+        found = _check_ordinary(path)
+        if not own and not _is_the_users(found):
+            return set()
         data = _read_from(path, 0)
     except (OSError, ConfigError):  # Who is to write there says what is wrong with it.
         return set()
     real = os.path.realpath(folder)
-    outputs = (event.get("output") for event in _events(data))
-    return {os.path.normpath(os.path.join(real, name)) for name in outputs if isinstance(name, str)}
+    outputs = set()
+    for event in _events(data):
+        line = _line(event)
+        place = os.path.normpath(os.path.join(real, line.output if line else ""))
+        with contextlib.suppress(OSError, ValueError):
+            if line is not None and (own or _describes(line, os.stat(place))):
+                outputs.add(place)
+    return outputs
 
 
 def outputs_above(folder: Path) -> set[str]:
@@ -257,8 +281,36 @@ def outputs_above(folder: Path) -> set[str]:
     return {output for parent in above for output in outputs_in(parent)}
 
 
-def _check_ordinary(path: Path) -> None:
-    """See to it that a journal is an ordinary file, before it is opened.
+def _is_the_users(found: os.stat_result) -> bool:
+    return os.name != "posix" or found.st_uid == os.geteuid()
+
+
+def _check_owner(path: Path) -> None:
+    """See to it that nobody else has written the journal of the run's own folder.
+
+    Raises:
+        ConfigError: it belongs to another user.
+        OSError: it cannot be told.
+    """
+    found = path.lstat()
+    if _is_the_users(found):
+        return
+    probe = Temporary(path)  # Some disks give all files one owner, also those that we make.
+    try:
+        ours = probe.path.stat().st_uid
+    finally:
+        probe.remove()
+    if found.st_uid != ours:
+        raise ConfigError(
+            "belongs to another user, who may have written anything into it",
+            path,
+            "Move it away (what is in the folder is then kept, as somebody's), or write into "
+            "another folder",
+        )
+
+
+def _check_ordinary(path: Path) -> os.stat_result:
+    """See to it that a journal is an ordinary file of a bounded size, before it is opened.
 
     To open a FIFO waits for who writes into it, and to open a device may do anything. A link is
     none either: what is appended must be in this folder, where other runs look for it.
@@ -267,9 +319,17 @@ def _check_ordinary(path: Path) -> None:
         ConfigError: it is something else.
         OSError: there is none, or it cannot be told.
     """
-    mode = path.lstat().st_mode
+    found = path.lstat()
+    mode = found.st_mode
     if stat.S_ISREG(mode):
-        return
+        if found.st_size > _LARGEST:
+            raise ConfigError(
+                f"is larger than {size(_LARGEST)}, which no journal is",
+                path,
+                "Move it away (what is in the folder is then kept, as somebody's), or write into "
+                "another folder",
+            )
+        return found
     kinds = {
         stat.S_IFDIR: "a folder",
         stat.S_IFIFO: "a FIFO",
@@ -296,7 +356,7 @@ def _read_from(path: Path, start: int) -> bytes:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return b""
         file.seek(start)
-        return file.read()
+        return file.read(_LARGEST)
 
 
 def _check_version(version: object, path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from speakup.config import Config
 from speakup.errors import ConfigError, InputError, SpeakupError
+from speakup.files import as_path
 from speakup.folders.journal import JOURNAL_FILE, outputs_above, outputs_in
 from speakup.folders.naming import MARK, is_recording, marked_stems, output_names
 from speakup.media import recording
@@ -72,11 +73,11 @@ def plan_jobs(
     Raises:
         ConfigError: the output cannot hold all inputs, or two inputs would share an output.
     """
-    sources = list(_expanded([os.fspath(item) for item in inputs]))
-    into = None if output is None else Path(output)
+    sources = list(_expanded([os.fspath(as_path(item)) for item in inputs]))
+    into = None if output is None else as_path(output)
     extension = _extensions(format)
     if output is not None and into is not None and not _is_folder(os.fspath(output)):
-        if len(sources) == 1 and not sources[0].is_dir():
+        if len(sources) == 1 and not os.path.isdir(sources[0]):
             return Plan((Job(sources[0], into),))
         what = "a folder" if len(sources) == 1 else f"{len(sources)} inputs"
         raise ConfigError(f"is one file's name for {what}", into, "Name a folder")
@@ -84,13 +85,13 @@ def plan_jobs(
     wanted = _Choice(tuple(include), tuple(exclude), recursive)
     jobs: list[Job] = []
     left_out: list[tuple[Path, str]] = []
-    outputs = set() if into is None else outputs_in(into)
+    outputs = set() if into is None else outputs_in(into, own=True)
     earlier = {source for source in sources if os.path.realpath(source) in outputs}
-    named = [source for source in sources if not source.is_dir() and source not in earlier]
+    named = [source for source in sources if not os.path.isdir(source) and source not in earlier]
     targets = _beside(named, extension) if into is None else _inside(named, into, extension)
     made = {stem for path in named for stem in _stems_beside(path)}
     for source in sources:
-        if source.is_dir():
+        if os.path.isdir(source):
             jobs += _folder_jobs(source, into, extension, wanted, left_out)
         elif source in earlier or source.parent / source.stem in made:
             left_out.append((source, _MADE_EARLIER))
@@ -239,7 +240,7 @@ def _walk(
             and not (name.endswith(MARK) and name.removesuffix(MARK) in folders)
             and os.path.realpath(here / name) != target
         ]
-        links = [name for name in within if (here / name).is_symlink()]
+        links = [name for name in within if os.path.islink(here / name)]
         left_out += [(here / name, "links to folders are not followed") for name in links]
         folders[:] = [name for name in within if name not in links]
         if JOURNAL_FILE in files:
@@ -265,7 +266,7 @@ def _once_each(jobs: Sequence[Job], left_out: list[tuple[Path, str]]) -> Iterato
     places = [os.path.realpath(job.source) for job in jobs]
     first: dict[str, Job] = {}
     placed = list(zip(places, jobs, strict=True))
-    for place, job in sorted(placed, key=lambda pair: pair[1].source.is_symlink()):
+    for place, job in sorted(placed, key=lambda pair: os.path.islink(pair[1].source)):
         first.setdefault(place, job)
     for place, job in placed:
         if first[place] is job:

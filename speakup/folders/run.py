@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speakup.config import Config
-from speakup.errors import ConfigError, InputError, OutputError, SpeakupError
-from speakup.files import Claim, clear, output_error
+from speakup.errors import InputError, OutputError, SpeakupError
+from speakup.files import Claim, clear, get_mark, output_error, set_mark
 from speakup.folders.journal import Journal, settings_digest
 from speakup.folders.plan import Job, plan_jobs, planned_models
 from speakup.measure.delivery import resolve_target
@@ -23,7 +23,7 @@ from speakup.media import recording
 from speakup.media.tracks import plan_tracks
 from speakup.models.cards import ModelCard
 from speakup.models.catalogue import fetch_models
-from speakup.result import Result
+from speakup.result import Result, duration
 
 if TYPE_CHECKING:
     from speakup.pipeline import Pipeline
@@ -33,6 +33,11 @@ BatchProgress = Callable[[Job, str, float, float | None], None]
 
 _WAIT_SECONDS = 0.2
 """How often to look whether another run is through with a recording."""
+
+_WAIT_AT_MOST = 600.0
+"""How long, in seconds, to wait for that in the end, when nothing else is left to do."""
+
+_REPLACES = "`overwrite` replaces it"
 
 
 @dataclass(frozen=True)
@@ -199,7 +204,7 @@ class Accounts:
             )
         self.cards = tuple(cards)
         models = [f"{card.name} {card.revision}" for card in self.cards]
-        digest = settings_digest(config, models)
+        self._digest = digest = settings_digest(config, models)
         self._journals = {
             folder: Journal(folder, digest, models, overwrite=overwrite)
             for folder in {job.folder for job in jobs if job.folder is not None}
@@ -215,7 +220,7 @@ class Accounts:
             return None
         journal = self.journal(job)
         if journal is None or not self._resume:
-            return None if self.overwrite else "it exists"
+            return None if self.overwrite else f"it exists{self._made_of(job)}; {_REPLACES}"
         standing = journal.standing(job.source, job.target)
         if standing == "finished" and (not self.overwrite or journal.goes_on(job.target)):
             return "it is finished"
@@ -225,11 +230,27 @@ class Accounts:
             return "it has been changed since it was made"
         return "it exists, and was not made from this recording"
 
+    def mark(self, job: Job) -> str:
+        """Give what is noted at an output without a journal: its settings and its recording."""
+        state = job.source.stat()
+        return f"{self._digest} {state.st_size} {state.st_mtime_ns}"
+
+    def _made_of(self, job: Job) -> str:
+        """Say of an output without a journal, as far as it is known, that it is of another make."""
+        with contextlib.suppress(OSError):
+            if job.target is not None and (found := get_mark(job.target)) is not None:
+                settings, _, recording = found.partition(" ")
+                if settings != self._digest:
+                    return ", made with other settings"
+                if recording != self.mark(job).partition(" ")[2]:
+                    return ", made from what the recording was before"
+        return ""
+
     def end(self) -> None:
         """Note that the run is through."""
         for journal in self._journals.values():
             # All that matters is written, and what went wrong was said of each recording.
-            with contextlib.suppress(OSError, ConfigError):
+            with contextlib.suppress(OSError, SpeakupError):
                 journal.end()
 
 
@@ -355,15 +376,24 @@ def _done(
         plan_tracks(job.source, target, accounts.config, [])  # What cannot be had is said at once.
         if (reason := accounts.reason_to_skip(job)) is not None:
             return _skipped(job, reason)
-        return pipeline.get().run(job.source, target, overwrite=accounts.overwrite, progress=tell)
+        mark = accounts.mark(job)
+        run = pipeline.get().run
+        result = run(job.source, target, overwrite=accounts.overwrite, progress=tell)
+        if result.status == "ok":
+            set_mark(target, mark)
+        return result
     if (reason := accounts.reason_to_skip(job)) is not None:
         return _skipped(job, reason)
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         recording.probe(job.source)  # No folder for what cannot be read.
         _make_folder(target.parent)
+    until = time.monotonic() + _WAIT_AT_MOST
     while (claim := _claimed(journal, target)) is None:
         if not wait:
             return None
+        if time.monotonic() > until:
+            problem = f"another run has been at work on it for {duration(_WAIT_AT_MOST)}"
+            raise OutputError(problem, target, "Try again when that is through, or end it")
         tell("wait", 0.0, None)
         time.sleep(_WAIT_SECONDS)
     with claim:

@@ -341,7 +341,7 @@ def test_a_folder_goes_on_where_it_was_left(speakup: Any) -> None:
     assert (event["status"], event["reason"]) == ("overwrite", None)
     words = ("--loudness", "ebu", "--no-resume")
     event = speakup("enhance", "rec", *PLAIN, *words, "--dry-run", "--json").events[0]
-    assert (event["status"], event["reason"]) == ("skip", "it exists")
+    assert (event["status"], event["reason"]) == ("skip", "it exists; --overwrite replaces it")
     assert "3 skipped" in speakup("enhance", "rec", *PLAIN, *words).err
     assert "3 done" in speakup("enhance", "rec", *PLAIN, "--loudness", "ebu").err
     assert "3 done" in speakup("enhance", "rec", *PLAIN, "--loudness", "ebu", "--overwrite").err
@@ -378,8 +378,8 @@ def test_dry_run_writes_nothing(speakup: Any, models: tuple[str, ...]) -> None:
     Path("talk_enhanced.wav").touch()
     done = speakup("enhance", "talk.wav", *models, "--dry-run")
     assert done.code == 0
-    line = "talk.wav -> talk_enhanced.wav (1.0 s, wav 24 bit, 44.1 kHz, mono, skipped: it exists)"
-    assert done.out == line + "\n"
+    line = "talk.wav -> talk_enhanced.wav (1.0 s, wav 24 bit, 44.1 kHz, mono, skipped: it exists; "
+    assert done.out == line + "--overwrite replaces it)\n"
     assert "denoise with tiny-denoiser; upsample with tiny-upsampler, where" in done.err
     assert "; level; loudness podcast, at most -1 dBTP" in done.err
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from speakup.config import Config
-from speakup.errors import ConfigError
+from speakup.errors import ConfigError, OutputError
 from speakup.folders.journal import (
     JOURNAL_FILE,
     Journal,
@@ -230,6 +230,45 @@ def test_only_an_ordinary_file_is_a_journal(kind: str) -> None:
     place.rename("moved away")
     Path("kept").rename(place)
     assert journal().standing(SOURCE, TARGET) == "finished"
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() != 0, reason="only root gives files away")
+def test_a_journal_of_another_user_is_refused_but_where_all_files_have_one_owner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make(journal())
+    os.chown(Path("out", JOURNAL_FILE), 1234, 1234)
+    with pytest.raises(ConfigError, match=r"journal\.jsonl: belongs to another user"):
+        journal()
+    assert [path.name for path in Path("out").iterdir() if ".part" in path.name] == []
+    # A disk that gives all files to one user: what this process makes is not its own, either.
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    os.chown(Path("out", JOURNAL_FILE), 0, 0)
+    assert journal().standing(SOURCE, TARGET) == "finished"
+
+
+def test_a_journal_of_any_size_is_refused() -> None:
+    with Path("out", JOURNAL_FILE).open("wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(ConfigError, match="is larger than 100 MB"):
+        journal()
+    assert outputs_in(Path("out"), own=True) == set()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks with flock")
+def test_a_journal_that_another_program_keeps_locked_is_said_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import fcntl
+
+    monkeypatch.setattr("speakup.files._LOCK_SECONDS", 0.1)
+    book = journal()
+    make(book)
+    with Path("out", JOURNAL_FILE).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(OutputError, match=r"journal\.jsonl: another program keeps it locked"):
+            make(book, target=Path("out/b.wav"))
+    make(book, target=Path("out/b.wav"))
 
 
 def test_a_run_that_overwrites_goes_on_until_it_is_through() -> None:

@@ -155,10 +155,25 @@ def test_a_folder_without_recordings_is_a_job_that_fails() -> None:
     assert "holds no recordings" in str(job.error)
 
 
-def journal(folder: str, *outputs: str) -> None:
+def journal(folder: str, *outputs: str) -> Path:
     """Write what a run leaves in a folder of outputs."""
-    lines = [{"event": "file", "output": output} for output in outputs]
-    Path(folder, JOURNAL_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines = []
+    for output in outputs:
+        place = Path(folder, output)
+        state = place.stat() if place.exists() else None
+        lines.append(
+            {
+                "event": "file",
+                "output": output,
+                "output_size": state.st_size if state else 1,
+                "output_mtime_ns": state.st_mtime_ns if state else 1,
+                **{"input": "a", "input_size": 1, "input_mtime_ns": 1},
+                **{"settings": "", "models": [], "overwrite": False},
+            }
+        )
+    made = Path(folder, JOURNAL_FILE)
+    made.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return made
 
 
 def test_recordings_that_would_share_an_output_keep_their_extensions() -> None:
@@ -199,6 +214,28 @@ def test_a_folder_within_earlier_outputs_holds_nothing_new() -> None:
     touch("out/deep/a.wav", "out/deep/b.wav")
     journal("out", "deep/a.wav")
     assert [source for source, _ in pairs(plan_jobs(["out/deep"]))] == ["out/deep/b.wav"]
+
+
+def left_out(*inputs: str, into: str | None = None) -> list[str]:
+    return [path.as_posix() for path, _ in plan_jobs(inputs, into).left_out]
+
+
+@pytest.mark.parametrize("where", [".", "rec", "rec/sub"])
+def test_a_journal_of_anybodys_keeps_no_recording_from_being_done(where: str) -> None:
+    """Only what is still as the user's own journal says counts, outside the run's own folder."""
+    touch("rec/sub/a.wav", "rec/sub/b.wav")
+    here = Path(os.path.relpath("rec/sub", where))
+    book = journal(where, *(str(here / name) for name in ("a.wav", "b.wav")))
+    assert left_out("rec") == ["rec/sub/a.wav", "rec/sub/b.wav"]
+    os.utime("rec/sub/b.wav", ns=(1, 1))
+    assert left_out("rec") == ["rec/sub/a.wav"]
+    with book.open("ab") as file:
+        file.truncate(100_000_001)
+    assert left_out("rec") == []
+    journal(where, str(here / "a.wav"))
+    if os.name == "posix" and os.getuid() == 0:
+        os.chown(book, 1234, 1234)
+        assert left_out("rec") == []
 
 
 def test_no_link_leads_in_a_circle_or_to_the_same_file_again() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -19,8 +20,8 @@ from nets import save_model, small_mixer
 from sounds import noise
 
 from speakup.config import Config
-from speakup.errors import ConfigError, InputError, ModelError, OutputError
-from speakup.folders.journal import JOURNAL_FILE
+from speakup.errors import ConfigError, InputError, ModelError, OutputError, SpeakupError
+from speakup.folders.journal import JOURNAL_FILE, Journal
 from speakup.folders.plan import Job, plan_jobs
 from speakup.folders.run import Summary, run_batch, run_jobs
 from speakup.pipeline import Pipeline
@@ -292,6 +293,99 @@ def test_a_recording_that_grows_meanwhile_is_not_done(recordings: Path) -> None:
     assert changed(summary) == {"c.wav": "failed", "d.wav": "ok"}
     assert "changed while it was read" in str(summary.results[0].error)
     assert not Path("folder_enhanced/c.wav").exists()
+    assert changed(run_batch(["folder"], config=PLAIN)) == {"c.wav": "ok", "d.wav": "skipped"}
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".wav", "d/" * 3000 + "a.wav", "a\0b.wav"])
+def test_names_that_no_system_takes_are_said_to_be(recordings: Path, name: str) -> None:
+    def said(inputs: list[str], into: str | None = None) -> str:
+        try:
+            error = run_batch(inputs, into, config=PLAIN).results[0].error
+        except ConfigError as raised:
+            error = raised
+        assert isinstance(error, SpeakupError), error
+        return str(error)
+
+    because = "null character|[Ff]ile name too long|name is too long"
+    assert re.search(because, said([name]))
+    assert re.search(because, said(["a.wav"], name))
+    for source, target in ((name, "b.wav"), ("a.wav", name)):
+        with pytest.raises(SpeakupError, match=because):
+            Pipeline(PLAIN).run(source, target)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_too_many_open_files_are_said_to_be(recordings: Path) -> None:
+    """Whichever of the files of a run is the one too many."""
+    code = """
+import os, resource
+from speakup.config import Config
+from speakup.errors import SpeakupError
+from speakup.pipeline import Pipeline
+plain = Config(denoise=False, upsample="off", sample_rate="keep", device="cpu")
+Pipeline(plain).run("a.wav", "out.ogg")
+limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+used = len(os.listdir("/dev/fd"))
+for more in range(20):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used - 1 + more, limit))
+    try:
+        print(Pipeline(plain).run("a.wav", "out.ogg", overwrite=True).status)
+    except SpeakupError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert said[-1] == "ok"
+    assert all(line == "ok" or "oo many" in line for line in said), said
+    assert sum(line != "ok" for line in said) >= 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux notes it beside the output")
+def test_a_single_output_made_with_other_settings_is_said_to_be(recordings: Path) -> None:
+    def reason(config: Config) -> str:
+        (result,) = run_batch(["a.wav"], config=config).results
+        assert result.status == "skipped"
+        return result.warnings[0]
+
+    louder = dataclasses.replace(PLAIN, loudness="ebu")
+    run_batch(["a.wav"], config=PLAIN)
+    assert reason(PLAIN) == "it exists; `overwrite` replaces it"
+    assert reason(louder) == "it exists, made with other settings; `overwrite` replaces it"
+    run_batch(["a.wav"], config=louder, overwrite=True)
+    assert reason(louder) == "it exists; `overwrite` replaces it"
+    os.utime("a.wav", ns=(1, 1))
+    told = "it exists, made from what the recording was before; `overwrite` replaces it"
+    assert reason(louder) == told
+    shutil.copyfile("b.flac", "a_enhanced.wav.new")
+    os.replace("a_enhanced.wav.new", "a_enhanced.wav")  # of which nothing is known
+    assert reason(PLAIN) == "it exists; `overwrite` replaces it"
+
+
+def test_who_waits_for_another_run_in_the_end_gives_up(
+    recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speakup.folders.run._WAIT_AT_MOST", 0.5)
+    waited: list[str] = []
+
+    def tell(job: Job, doing: str, done: float, total: float | None) -> None:
+        waited.extend([job.source.name] if doing == "wait" else [])
+
+    run_batch(["folder"], config=PLAIN)
+    book = Journal(Path("folder_enhanced"), "", [])
+    Path("folder_enhanced/c.wav").unlink()
+    with book.claim(Path("folder_enhanced/c.wav")) as held:  # type: ignore[union-attr]
+        assert held is not None
+        summary = run_batch(["folder"], config=PLAIN, progress=tell)
+    assert changed(summary) == {"c.wav": "failed", "d.wav": "skipped"}
+    assert "another run has been at work on it for 0.5 s" in str(summary.results[0].error)
+    assert set(waited) == {"c.wav"}
     assert changed(run_batch(["folder"], config=PLAIN)) == {"c.wav": "ok", "d.wav": "skipped"}
 
 
