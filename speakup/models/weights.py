@@ -7,6 +7,7 @@ refuses all but tensors and plain containers, and we refuse what is left over.
 from __future__ import annotations
 
 import contextlib
+import reprlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,10 +66,12 @@ def build(card: ModelCard, weights: dict[str, Tensor], subject: object) -> nn.Mo
 
     if card.architecture not in ARCHITECTURES:
         known = f"This version knows {', '.join(ARCHITECTURES)}"
-        raise ModelError(f"architecture {card.architecture!r} is unknown", subject, known)
+        shown = reprlib.repr(card.architecture)
+        raise ModelError(f"architecture {shown} is unknown", subject, known)
     task = "denoise" if card.architecture in DENOISERS else "upsample"
     if card.task != task:
-        problem = f"its architecture {card.architecture!r} is made to {task}, not to {card.task}"
+        shown = reprlib.repr(card.task)
+        problem = f"its architecture {card.architecture!r} is made to {task}, not to {shown}"
         raise ModelError(problem, subject)
     make = ARCHITECTURES[card.architecture]
     try:

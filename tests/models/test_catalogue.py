@@ -141,9 +141,10 @@ def test_a_broken_config_is_said_so(model: Path, text: str, said: str) -> None:
     [
         ({"name": 3}, "has the name 3"),
         ({"architecture": ["band-mixer"]}, "has the architecture"),
+        ({"architecture": "x" * 9_000}, "xxx...xxx"),
         ({"architecture": "transformer"}, "knows band-mixer, "),
-        ({"task": "upsample"}, "is made to denoise, not to upsample"),
-        ({"task": "sing"}, "is made to denoise, not to sing"),
+        ({"task": "upsample"}, "is made to denoise, not to 'upsample'"),
+        ({"task": "sing"}, "is made to denoise, not to 'sing'"),
         ({"sample_rate": "16k"}, "has the sample_rate '16k'"),
         ({"hyperparameters": [1]}, "has the hyperparameters"),
         ({"hyperparameters": {}}, "make no network"),
