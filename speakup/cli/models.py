@@ -10,11 +10,13 @@ import typer
 
 from speakup.cli.downloads import origin, show_downloads
 from speakup.cli.help import Command, Group
-from speakup.cli.terminal import Terminal, show
+from speakup.cli.terminal import Terminal, console, show
 from speakup.config import PRESETS, Config
 from speakup.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from speakup.models.cards import ModelCard
     from speakup.models.places import Place
 
@@ -38,7 +40,22 @@ AcceptLicense = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Say nothing but errors")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", metavar="", help="Show no progress")]
-_HERE = {"bundled": "bundled", "folder": "folder", "hub": "cached", "package": "installed"}
+_HERE = {"bundled": "bundled", "folder": "folder", "hub": "cached", "package": "package"}
+_COLUMNS: dict[str, Callable[[ModelCard], str]] = {
+    "model": lambda card: card.name,
+    "task": lambda card: card.task,
+    "rate": lambda card: f"{card.sample_rate / 1000:g} kHz",
+    "weights": lambda card: f"{card.parameters / 1e6:.2f} M",
+    "size": lambda card: f"{card.bytes / 1e6:.1f} MB",
+    "licence": lambda card: card.licence,
+    "revision": lambda card: (
+        card.revision if card.revision.startswith("sha256:") else card.revision[:12]
+    ),
+    "here": lambda card: _HERE[card.source] if card.cached else "no",
+}
+"""Heading -> what stands under it."""
+_TO_LEAVE_OUT = ("revision", "weights", "rate", "size", "licence", "task", "here")
+"""Columns that a narrow terminal does without, the first one first; names are never cut."""
 
 
 @app.command("list", cls=Command)
@@ -50,24 +67,7 @@ def list_command(as_json: Json = False) -> int:
     if as_json:
         Terminal().event({"event": "models", "models": [_plain(card) for card in cards]})
         return 0
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("model", "task", "rate", "weights", "size", "licence", "revision", "here"):
-        table.add_column(heading, justify="right" if heading in ("weights", "size") else "left")
-    for card in cards:
-        table.add_row(
-            card.name,
-            card.task,
-            f"{card.sample_rate / 1000:g} kHz",
-            f"{card.parameters / 1e6:.2f} M",
-            f"{card.bytes / 1e6:.1f} MB",
-            card.licence,
-            card.revision if card.revision.startswith("sha256:") else card.revision[:12],
-            _HERE[card.source] if card.cached else "no",
-        )
-    show(table)
+    show(_table(cards))
     return 0
 
 
@@ -199,6 +199,28 @@ def remove(
         return {"status": "ok", "name": name, "bytes": freed, "said": said}
 
     return _each(names, drop, "said", Terminal(quiet=quiet), as_json)
+
+
+def _table(cards: Sequence[ModelCard]) -> Table:
+    """Lay out the models for the terminal, with as much of each as it has room for."""
+    from rich.table import Table
+
+    def made(headings: Sequence[str]) -> Table:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for heading in headings:
+            right = heading in ("weights", "size")
+            table.add_column(heading, justify="right" if right else "left", overflow="fold")
+        for card in cards:
+            table.add_row(*(_COLUMNS[heading](card) for heading in headings))
+        return table
+
+    to, headings = console(stderr=False), list(_COLUMNS)
+    unlimited = to.options.update(max_width=1_000)
+    for heading in _TO_LEAVE_OUT:
+        if to.measure(made(headings), options=unlimited).maximum <= to.width:
+            break
+        headings.remove(heading)
+    return made(headings)
 
 
 def _fetched(place: Place, offline: bool, accept_license: bool) -> ModelCard:

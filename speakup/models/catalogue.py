@@ -133,13 +133,7 @@ def load_model(
 
     place = locate(name_or_path)
     card = place.fetch(Fetching(offline=offline, accept_license=accept_license))
-    network = build(
-        card.architecture,
-        card.hyperparameters,
-        place.read_weights(card),
-        name_or_path,
-        may_have_prefix=card.may_have_prefix,
-    )
+    network = build(card, place.read_weights(card), name_or_path)
     network = network.to(device).eval().requires_grad_(False)
     return LoadedModel(network, card, card.revision)
 

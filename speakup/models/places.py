@@ -31,7 +31,7 @@ from speakup.models.cards import (
     read_config,
 )
 from speakup.models.hub import cache
-from speakup.models.hub.client import MOST_BYTES, FileProgress, RemoteFile
+from speakup.models.hub.client import MOST_BYTES, FileProgress, RemoteFile, is_offline
 from speakup.models.hub.faults import fetch_command, quoted
 
 if TYPE_CHECKING:
@@ -280,14 +280,15 @@ class _Repository(_OnHub):
 
     def _fetch_config(self, how: Fetching) -> tuple[Path, dict[str, Any]]:
         """Give the folder and the config; one that cannot be read does not stay in the cache."""
+        offline = how.offline or is_offline()
         for last in (False, True):
             folder = self._get(self.files[0], how).parent
             try:
                 return folder, read_config(folder)
             except ModelError as error:
-                if not how.offline:
+                if not offline:
                     cache.remove_file(self.files[0])
-                if last or how.offline:
+                if last or offline:
                     remedy = fetch_command(how.words or quoted(self.name))
                     raise ModelError(error.problem, self.name, remedy) from error
         raise AssertionError

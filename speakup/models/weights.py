@@ -7,8 +7,9 @@ refuses all but tensors and plain containers, and we refuse what is left over.
 from __future__ import annotations
 
 import contextlib
+import reprlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from speakup.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from speakup.models.cards import ModelCard
 
 _SHOWN = 3
 _SPARE = 100
@@ -43,45 +46,42 @@ def read_weights(path: Path, *, entry: str = "") -> dict[str, Tensor]:
     return _read_checkpoint(path, entry)
 
 
-def build(
-    architecture: str,
-    hyperparameters: Mapping[str, Any],
-    weights: dict[str, Tensor],
-    subject: object,
-    *,
-    may_have_prefix: bool = False,
-) -> nn.Module:
-    """Build a network and load its weights: every one has its place, and no place stays empty.
+def build(card: ModelCard, weights: dict[str, Tensor], subject: object) -> nn.Module:
+    """Build a model's network and load its weights: every one has its place, and no place is empty.
 
     The network is laid out without memory first, so that nothing is taken for one that is larger
     than its weights.
 
     Args:
-        architecture: A key of `speakup.networks.ARCHITECTURES`.
-        hyperparameters: Its keyword arguments.
+        card: Says which network it is.
         weights: Name -> values of any number format.
         subject: What an error is about.
-        may_have_prefix: Accept names that all begin with one more word than the network's.
 
     Raises:
         ModelError: there is no such network, or a name is missing, unknown, or of another shape.
     """
     import torch
 
-    from speakup.networks import ARCHITECTURES
+    from speakup.networks import ARCHITECTURES, DENOISERS
 
-    if architecture not in ARCHITECTURES:
+    if card.architecture not in ARCHITECTURES:
         known = f"This version knows {', '.join(ARCHITECTURES)}"
-        raise ModelError(f"architecture {architecture!r} is unknown", subject, known)
-    make = ARCHITECTURES[architecture]
+        shown = reprlib.repr(card.architecture)
+        raise ModelError(f"architecture {shown} is unknown", subject, known)
+    task = "denoise" if card.architecture in DENOISERS else "upsample"
+    if card.task != task:
+        shown = reprlib.repr(card.task)
+        problem = f"its architecture {card.architecture!r} is made to {task}, not to {shown}"
+        raise ModelError(problem, subject)
+    make = ARCHITECTURES[card.architecture]
     try:
         with torch.device("meta"), _at_most(_SPARE + 2 * len(weights)):
-            outline = make(**hyperparameters)
+            outline: Any = make(**card.hyperparameters)
     except Exception as error:  # Whatever numbers from a file may lead to.
         problem = f"the hyperparameters make no network ({_line(error)})"
         raise ModelError(problem, subject) from error
-    weights = _fitting(outline, weights, subject, may_have_prefix=may_have_prefix)
-    network = make(**hyperparameters)
+    weights = _fitting(outline, weights, subject, may_have_prefix=card.may_have_prefix)
+    network: Any = make(**card.hyperparameters)
     load_strict(network, weights, subject)
     return network
 

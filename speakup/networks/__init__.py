@@ -1,8 +1,9 @@
 """Networks: pure functions of tensors, with no knowledge of files, the Hub or logging."""
 
-from torch import nn
+from collections.abc import Callable
 
 from speakup.networks.band_memory import BandMemory
+from speakup.networks.contract import Denoiser, StatefulDenoiser, Upsampler
 from speakup.networks.denoiser import BandMixer
 from speakup.networks.hifigan_denoiser import HiFiGANDenoiser
 from speakup.networks.published.ap_bwe import APBWE
@@ -14,17 +15,20 @@ from speakup.networks.published.mp_senet import MPSENet
 from speakup.networks.source_filter import SourceFilterExtender
 from speakup.networks.upsampler import BandExtender
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {
+DENOISERS: dict[str, Callable[..., Denoiser | StatefulDenoiser]] = {
     "band-mixer": BandMixer,
     "band-memory": BandMemory,
-    "band-extender": BandExtender,
-    "source-filter-extender": SourceFilterExtender,
-    "lavasr": LavaSR,
-    "ap-bwe": APBWE,
     "mp-senet": MPSENet,
     "dpdfnet": DPDFNet,
     "deepfilternet3": DeepFilterNet3,
     "metricgan-plus": MetricGANPlus,
     "hifi-gan-denoiser": HiFiGANDenoiser,
 }
-"""Architecture name in a model's config.json -> class built from its hyperparameters."""
+UPSAMPLERS: dict[str, Callable[..., Upsampler]] = {
+    "band-extender": BandExtender,
+    "source-filter-extender": SourceFilterExtender,
+    "lavasr": LavaSR,
+    "ap-bwe": APBWE,
+}
+ARCHITECTURES = {**DENOISERS, **UPSAMPLERS}
+"""Architecture name in a model's config.json -> what is built from its hyperparameters."""

@@ -262,9 +262,10 @@ def _build_generator(recipe: Recipe) -> nn.Module:
             f"Choose from {', '.join(ARCHITECTURES)}",
         )
     try:
-        return ARCHITECTURES[recipe.architecture](**recipe.hyperparameters)
+        generator: Any = ARCHITECTURES[recipe.architecture](**recipe.hyperparameters)
     except Exception as error:  # Whatever numbers from a file may lead to.
         raise ConfigError(f"the hyperparameters make no network ({error})", recipe.name) from error
+    return generator
 
 
 def _build_optimiser(generator: nn.Module, rates: OptimiserRecipe) -> torch.optim.Optimizer:

@@ -17,7 +17,7 @@ from speakup.models import places
 from speakup.models.cards import read_card
 from speakup.models.catalogue import find_card, load_model
 from speakup.models.places import bundled_models
-from speakup.networks import ARCHITECTURES
+from speakup.networks import ARCHITECTURES, DENOISERS
 
 
 @pytest.fixture
@@ -141,7 +141,10 @@ def test_a_broken_config_is_said_so(model: Path, text: str, said: str) -> None:
     [
         ({"name": 3}, "has the name 3"),
         ({"architecture": ["band-mixer"]}, "has the architecture"),
+        ({"architecture": "x" * 9_000}, "xxx...xxx"),
         ({"architecture": "transformer"}, "knows band-mixer, "),
+        ({"task": "upsample"}, "is made to denoise, not to 'upsample'"),
+        ({"task": "sing"}, "is made to denoise, not to 'sing'"),
         ({"sample_rate": "16k"}, "has the sample_rate '16k'"),
         ({"hyperparameters": [1]}, "has the hyperparameters"),
         ({"hyperparameters": {}}, "make no network"),
@@ -154,7 +157,10 @@ def test_a_broken_config_is_said_so(model: Path, text: str, said: str) -> None:
         ({"hyperparameters": SMALL_MIXER | {"features": 12}}, "do not match the architecture"),
         ({"hyperparameters": SMALL_MIXER | {"dilations": [1]}}, "do not match the architecture"),
         ({"hyperparameters": SMALL_MIXER | {"dilations": [1] * 2_000}}, "than there are weights"),
-        ({"architecture": "band-extender", "hyperparameters": {}}, "do not match"),
+        (
+            {"architecture": "band-extender", "task": "upsample", "hyperparameters": {}},
+            "do not match",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
@@ -199,7 +205,8 @@ def test_a_network_larger_than_its_weights_is_not_built(tmp_path: Path) -> None:
     folders = []
     for architecture, vast in VAST.items():
         mixer = SMALL_MIXER if architecture == "band-mixer" else {}
-        changes = {"architecture": architecture, "hyperparameters": {**mixer, **vast}}
+        task = "denoise" if architecture in DENOISERS else "upsample"
+        changes = {"architecture": architecture, "task": task, "hyperparameters": mixer | vast}
         folders.append(save_model(tmp_path / architecture, small_mixer(), **changes))
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, *map(str, folders)], capture_output=True, text=True

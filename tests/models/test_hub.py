@@ -494,6 +494,22 @@ def test_nothing_outside_the_cache_is_removed(
     assert list((home / "hub").glob("models--*")) == []
 
 
+def test_nothing_in_a_folder_behind_a_link_is_removed(
+    hub: Hub, home: Path, files: dict[str, bytes], mine: Path
+) -> None:
+    assert fetch(hub, home).code == 0
+    place = snapshot(hub, home)
+    for path in place.iterdir():
+        path.unlink()
+    place.rmdir()
+    place.symlink_to(mine.parent, target_is_directory=True)
+    for name, content in files.items():
+        (mine.parent / name).write_bytes(content)
+    done = run(["models", "remove", MODEL], environment(home, hub.address))
+    assert done.code == 5 and "a link leads elsewhere" in done.err
+    assert {path.name for path in mine.parent.iterdir()} == {"file", *files}
+
+
 @pytest.mark.parametrize("note", ["../../../../mine", "/mine", "", "main", "0" * 41])
 def test_a_branch_stands_for_commits_alone(
     hub: Hub, home: Path, files: dict[str, bytes], mine: Path, note: str

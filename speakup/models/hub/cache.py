@@ -135,12 +135,13 @@ def remove_file(file: RemoteFile) -> int:
     place, blob = _repository_folder(file), path.resolve()
     freed = blob.stat().st_size
     try:
+        _folder(place, *path.parent.relative_to(place).parts)
         path.unlink()
         others = {entry.resolve() for entry in (place / "snapshots").rglob("*") if entry.is_file()}
-        if blob in others:
-            freed = 0
-        elif blob.exists() and blob.parent == place.resolve() / "blobs":  # not what a link names
-            blob.unlink()
+        if blob in others or blob.parent not in (place.resolve() / "blobs", path.parent.resolve()):
+            freed = 0  # Another name's, or not of this cache.
+        else:
+            blob.unlink(missing_ok=True)
         _drop_empty(path.parent, place)
     except OSError as error:
         problem = f"{path} cannot be removed ({error.strerror})"
