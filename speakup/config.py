@@ -21,6 +21,9 @@ WORKING_RATE = 44_100
 """Sample rate in Hz between the neural stages, and of the output by default."""
 
 
+BEST_IS_WIDER_THAN_HZ = 5_000.0
+"""Recordings of no more bandwidth get the fast denoiser: the best of the others hears no voice."""
+
 PRESETS: dict[str, dict[str, dict[str, str]]] = {
     "fast": {"": {"denoise": "speakup-denoise-16k", "upsample": "speakup-upsample-44k"}},
     # MP-SENet takes about 2 s of a CPU's time for a second of sound, and AP-BWE 0.3 s.
@@ -99,21 +102,28 @@ class Config:
         ConfigError: a value is none that its setting takes.
     """
 
-    preset: Literal["fast", "studio"] = _choice(
-        "fast",
-        "Which models: fast = bundled, needs no network; studio = the best published ones for "
+    quality: Literal["best", "fast"] = _choice(
+        "best",
+        "Which denoiser: best = the best on this machine, by measured scores; fast = the bundled "
+        "one. Neither needs a network",
+        *("best", "fast"),
+    )
+    preset: Literal["fast", "studio"] | None = _choice(
+        None,
+        "Which models instead: fast = bundled, as --quality fast; studio = the published ones for "
         "the device, fetched from the Hub once",
         *PRESETS,
     )
     denoiser: str | None = _setting(
         None,
-        "Stage 1 model: a name, a folder, or hf://org/repo[@revision]; else the preset's",
+        "Stage 1 model: a name, a folder, or hf://org/repo[@revision]; ONE+OTHER for two in a row; "
+        "else as `quality` says",
         _is_text,
         _A_MODEL,
     )
     upsampler: str | None = _setting(
         None,
-        "Stage 2 model: a name, a folder, or hf://org/repo[@revision]; else the preset's",
+        "Stage 2 model: a name, a folder, or hf://org/repo[@revision]; else the bundled one",
         _is_text,
         _A_MODEL,
     )
@@ -212,12 +222,12 @@ class Config:
 
     @property
     def depends_on_device(self) -> bool:
-        """Tell whether the preset has other models on other devices."""
-        return len(PRESETS[self.preset]) > 1
+        """Tell whether there is a preset, and it has other models on other devices."""
+        return self.preset is not None and len(PRESETS[self.preset]) > 1
 
     def preset_models(self, device: str) -> dict[str, str]:
         """Name the preset's model of each task on a kind of device, such as "cpu" or "cuda"."""
-        models = PRESETS[self.preset]
+        models = PRESETS[self.preset or "fast"]
         return models.get(device, models[""])
 
 

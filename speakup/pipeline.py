@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from speakup.blocks import HIGHEST_RATE, LOWEST_RATE, MOST_CHANNELS, Block, prepared
-from speakup.config import Config
+from speakup.config import BEST_IS_WIDER_THAN_HZ, Config
 from speakup.errors import ConfigError, InputError, ModelError, OutputError
 from speakup.files import output_error, unchanged
 from speakup.measure.delivery import level_strength, resolve_target
@@ -40,7 +40,7 @@ from speakup.result import Result
 from speakup.spool import Spool, check_room
 from speakup.stages.base import Stage
 from speakup.stages.declip import Declip
-from speakup.stages.denoise import DENOISER_RATE, denoise
+from speakup.stages.denoise import DENOISER_RATE, denoise, wet_part
 from speakup.stages.flow import (
     KeepOne,
     Link,
@@ -55,6 +55,7 @@ from speakup.stages.flow import (
 )
 from speakup.stages.level import Level
 from speakup.stages.loudness import Loudness
+from speakup.stages.series import Series
 from speakup.stages.upsample import upsample
 
 StageMaker = Callable[[Survey], Stage | None]
@@ -259,17 +260,29 @@ class Pipeline:
         return chain
 
     def _make_denoise(self, found: Survey) -> Stage:
-        model = self._model("denoise")
-        return denoise(
-            cast("Denoiser | StatefulDenoiser", model.network),
-            model.card.name,
-            model.revision,
-            channels=found.distinct_channels,
-            lufs=found.lufs,
-            strength=self.config.strength,
-            max_attenuation_db=self.config.max_attenuation,
-            compute=self._compute,
-        )
+        chosen = choose_models(self.config)
+        wide = found.bandwidth_hz is None or found.bandwidth_hz > BEST_IS_WIDER_THAN_HZ
+        models = [
+            self._model(name, "denoise") for name in (chosen.denoisers if wide else chosen.narrow)
+        ]
+        alone = len(models) == 1
+        stages = [
+            denoise(
+                cast("Denoiser | StatefulDenoiser", model.network),
+                model.card.name,
+                model.revision,
+                channels=found.distinct_channels,
+                lufs=found.lufs,
+                strength=self.config.strength if alone else 1.0,
+                max_attenuation_db=self.config.max_attenuation if alone else None,
+                compute=self._compute,
+            )
+            for model in models
+        ]
+        if alone:
+            return stages[0]
+        wet = wet_part(self.config.strength, self.config.max_attenuation)
+        return Series(stages, channels=found.distinct_channels, wet=wet)
 
     def _make_upsample(self, found: Survey) -> Stage | None:
         cutoff_hz, ceiling_hz = found.bandwidth_hz or PLAIN_CUTOFF_HZ, found.ceiling_hz
@@ -282,7 +295,7 @@ class Pipeline:
             if not self.config.denoise:
                 return None
             cutoff_hz = max(cutoff_hz, DENOISED_HZ)
-        model = self._model("upsample")
+        model = self._model(choose_models(self.config).upsampler or "", "upsample")
         return upsample(
             cast(Upsampler, model.network),
             model.card.name,
@@ -294,8 +307,8 @@ class Pipeline:
             compute=self._compute,
         )
 
-    def _model(self, task: str) -> LoadedModel:
-        name, config = choose_models(self.config)[task], self.config
+    def _model(self, name: str, task: str) -> LoadedModel:
+        config = self.config
         with self._loading:  # once for all recordings, whose chunks share the network's batches
             if name not in self._models:
                 self._models[name] = load_model(

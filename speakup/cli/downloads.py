@@ -34,7 +34,7 @@ def prepare_models(config: Config, terminal: Terminal) -> None:
     """
     from speakup.models.catalogue import choose_models, fetch_models, foresee_models
 
-    names = list(choose_models(config).values())
+    names = choose_models(config).names
     missing = not all(card.cached for card in foresee_models(config))
     with show_downloads(terminal) if missing else contextlib.nullcontext() as tell:
         cards = fetch_models(

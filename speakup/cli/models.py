@@ -122,7 +122,7 @@ def fetch(
     wanted = list(names or [])
     if preset is not None:
         config = Config(preset=_preset(preset), device=device)
-        wanted += choose_models(config).values()
+        wanted += choose_models(config).names
     if everything:
         # What comes with a package that is missing is not to be had here.
         wanted += [card.name for card in list_models() if card.cached or card.source == "hub"]

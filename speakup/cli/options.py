@@ -19,7 +19,7 @@ Command = Callable[..., int]
 STAGES, OUTPUT, COMPUTE = "What is done", "Output", "Where and how"
 FILES, WORDS = "Files", "What is said"
 
-MODEL_FIELDS = ("preset", "denoiser", "upsampler")
+MODEL_FIELDS = ("quality", "preset", "denoiser", "upsampler")
 STAGE_FIELDS = ("denoise", "upsample", "strength", "max_attenuation")
 COMPUTE_FIELDS = ("device", "precision", "threads", "batch_size", "offline", "accept_license")
 ALL_FIELDS = tuple(field.name for field in dataclasses.fields(Config))

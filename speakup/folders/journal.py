@@ -29,7 +29,7 @@ JOURNAL_FILE = ".speakup-journal.jsonl"
 _VERSION = 1
 
 _NOT_IN_THE_SOUND = (
-    *("preset", "denoiser", "upsampler", "accept_license", "offline"),
+    *("quality", "preset", "denoiser", "upsampler", "accept_license", "offline"),
     *("device", "threads", "batch_size"),
 )
 """Settings without a part in what comes out, or, of the models, named with their revisions."""

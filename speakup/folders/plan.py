@@ -103,7 +103,7 @@ def plan_jobs(
 
 def planned_models(config: Config) -> list[str]:
     """Name the models that a configuration may need, in the order of their stages."""
-    return list(choose_models(config).values())
+    return list(choose_models(config).names)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from speakup.config import Config
 from speakup.errors import MissingFile, ModelError
-from speakup.models import deepfilter, published
+from speakup.models import deepfilter, published, ranking
 from speakup.models.cards import (
     CARD_FILE,
     CONFIG_FILE,
@@ -64,22 +64,69 @@ def bundled_models() -> list[ModelCard]:
     return [read_card(folder, source="bundled") for folder in folders]
 
 
-def choose_models(config: Config) -> dict[str, str]:
-    """Name the models that a configuration may need, by task, in the order of their stages."""
-    wanted: dict[str, str | None] = {}
+@dataclass(frozen=True)
+class ChosenModels:
+    """The models that a configuration may need.
+
+    Attributes:
+        denoisers: Those that a recording goes through one after the other.
+        narrow: Those that a recording of little bandwidth goes through instead.
+        upsampler: What restores the top, or None.
+    """
+
+    denoisers: tuple[str, ...]
+    narrow: tuple[str, ...]
+    upsampler: str | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, once each, in the order of their stages."""
+        last = () if self.upsampler is None else (self.upsampler,)
+        return tuple(dict.fromkeys((*self.denoisers, *self.narrow, *last)))
+
+
+def choose_models(config: Config) -> ChosenModels:
+    """Name the models that a configuration may need; nothing is requested, and nothing checked."""
+    denoisers: tuple[str, ...] = ()
+    narrow: tuple[str, ...] = ()
+    upsampler: str | None = None
     if config.denoise and config.strength > 0.0:
-        wanted["denoise"] = config.denoiser
+        name = config.denoiser or _preset_model(config, "denoise")
+        narrow = denoisers = _in_a_row(name or _best_at_hand())
+        if name is None:
+            narrow = (config.preset_models("")["denoise"],)
     if config.upsample != "off":
-        wanted["upsample"] = config.upsampler
-    if None not in wanted.values():
-        return {task: str(name) for task, name in wanted.items()}
+        upsampler = config.upsampler or _preset_model(config, "upsample")
+        upsampler = upsampler or config.preset_models("")["upsample"]
+    return ChosenModels(denoisers, narrow, upsampler)
+
+
+def _preset_model(config: Config, task: str) -> str | None:
+    """Name what the preset has for a task; None where the quality decides."""
+    if config.preset is None and config.quality == "best":
+        return None
     kind = config.device.partition(":")[0]
     if config.depends_on_device and kind == "auto":
         from speakup.networks.compute import pick_device
 
         kind = pick_device(config.device).type
-    preset = config.preset_models(kind)
-    return {task: name or preset[task] for task, name in wanted.items()}
+    return config.preset_models(kind)[task]
+
+
+def _best_at_hand() -> str:
+    """Name the best denoiser that can be used without a question or a network."""
+
+    def at_hand(name: str) -> bool:
+        cards = [find_card(part) for part in _in_a_row(name)]
+        return all(card is not None and card.cached for card in cards)
+
+    best = ranking.best_denoiser(at_hand)
+    return best or Config().preset_models("")["denoise"]
+
+
+def _in_a_row(name: str) -> tuple[str, ...]:
+    """Take apart the name of several models; a folder may have a plus in its own."""
+    return (name,) if os.path.exists(name) else tuple(name.split("+"))
 
 
 def find_card(name: str) -> ModelCard | None:
@@ -265,10 +312,11 @@ def foresee_models(config: Config) -> list[ModelCard]:
     Of an hf:// model that is not on this machine no more is known than its address.
     """
     found = []
-    for task, name in choose_models(config).items():
+    chosen = choose_models(config)
+    for name in chosen.names:
         unknown = ModelCard(
             name=name,
-            task=task,
+            task="upsample" if name == chosen.upsampler else "denoise",
             architecture="",
             sample_rate=0,
             hyperparameters={},
@@ -373,6 +421,8 @@ def _folder_card(name: str) -> ModelCard:
 def _published_card(model: Published) -> ModelCard:
     if model.package:
         path, folder = deepfilter.find_archive(model.file), Path()
+        if path is not None and path.stat().st_size != model.bytes:
+            path = None  # Another version's, or half of one: nothing that can be used.
     else:
         file = _published_file(model)
         path, folder = cache.find_file(file), cache.snapshot_folder(file)

@@ -53,8 +53,7 @@ def denoise(
         compute: Device and number format.
     """
     shared = (compute or Compute()).shared(network)
-    floor = 0.0 if max_attenuation_db is None else db_to_gain(-max_attenuation_db)
-    wet = strength * (1.0 - floor)
+    wet = wet_part(strength, max_attenuation_db)
     level = levelling_gain(lufs)
     if isinstance(network, StatefulDenoiser):
         return StatefulStage(
@@ -88,6 +87,12 @@ def denoise(
         context=int(network.context_samples * WORKING_RATE / DENOISER_RATE) + 2_048,
         grid=grid * WORKING_RATE // DENOISER_RATE,
     )
+
+
+def wet_part(strength: float, max_attenuation_db: float | None) -> float:
+    """Give how much of a denoiser's output to keep beside the input, 0 to 1."""
+    floor = 0.0 if max_attenuation_db is None else db_to_gain(-max_attenuation_db)
+    return strength * (1.0 - floor)
 
 
 def _carried_gain(low: Tensor, clean: Tensor, samples: int) -> Tensor:

@@ -162,7 +162,7 @@ class StatefulStage(Stage):
             )
 
     def _mixed(self, dry: Block, wet: Block) -> Block:
-        return dry + self._wet * (wet - dry)
+        return wet if self._wet == 1.0 else dry + self._wet * (wet - dry)
 
     def _compute(self, waveform: Tensor, state: Tensor) -> Tensor:
         joined = self._network(waveform * self._level, state)

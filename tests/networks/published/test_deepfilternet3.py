@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from speakup.blocks import db_to_gain
-from speakup.models import deepfilter, published
+from speakup.models import deepfilter as archives
+from speakup.models import published
 from speakup.networks.published.deepfilternet3 import DeepFilterNet3, post_filter
 from speakup.networks.resampling import resample
 from speakup.networks.stateful import StatefulStream
@@ -261,7 +262,7 @@ def network(runtime: Runtime) -> DeepFilterNet3:
 
 def filled(runtime: Runtime, **options: Any) -> DeepFilterNet3:
     network = DeepFilterNet3(**options)
-    weights = deepfilter.convert(runtime.archive.read_bytes())
+    weights = archives.convert(runtime.archive.read_bytes())
     network.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
     return network.eval().requires_grad_(False)
 
@@ -315,9 +316,9 @@ RECORDINGS = {
 class TestAgainstTheRuntime:
     """The network's own code and weights, against the authors' on the same samples."""
 
-    def test_the_archive_is_the_one_that_is_known(self, runtime: Runtime) -> None:
+    def test_the_archive_is_the_one_that_is_known(self, deepfilter: None, runtime: Runtime) -> None:
         assert runtime.card is not None
-        assert deepfilter.find_archive(runtime.card.file) == runtime.archive
+        assert archives.find_archive(runtime.card.file) == runtime.archive
 
     def test_the_weights_are_as_many_as_the_card_says(
         self, network: DeepFilterNet3, runtime: Runtime
