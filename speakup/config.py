@@ -221,6 +221,11 @@ class Config:
                 raise ConfigError(problem, None, field.metadata["wanted"])
 
     @property
+    def takes_the_best(self) -> bool:
+        """Tell whether the denoiser is the best that is at hand, and not one that is named."""
+        return self.denoiser is None and self.preset is None and self.quality == "best"
+
+    @property
     def depends_on_device(self) -> bool:
         """Tell whether there is a preset, and it has other models on other devices."""
         return self.preset is not None and len(PRESETS[self.preset]) > 1

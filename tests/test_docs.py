@@ -90,7 +90,7 @@ def run_here(line: str) -> int:
 
 def test_first_block_installs_and_enhances_the_clip(tmp_path: Path) -> None:
     install, enhance = block_after("install").split(" && ")
-    assert install == "pip install ."
+    assert install == "pip install '.[deepfilter]'"
     command, verb, clip = shlex.split(enhance)
     assert (command, verb, ROOT / clip) == ("speakup", "enhance", CLIP)
 

@@ -34,18 +34,23 @@ def prepare_models(config: Config, terminal: Terminal) -> None:
     """
     from speakup.models.catalogue import choose_models, fetch_models, foresee_models
 
-    names = choose_models(config).names
+    chosen = choose_models(config)
     missing = not all(card.cached for card in foresee_models(config))
     with show_downloads(terminal) if missing else contextlib.nullcontext() as tell:
         cards = fetch_models(
-            names,
+            chosen.names,
             offline=config.offline,
             accept_license=config.accept_license,
             progress=tell,
         )
-    for card in cards:
-        if card.source in ("hub", "package"):
-            terminal.say(f"{card.task} with ", (card.name, "bold"), f": {origin(card)}")
+    elsewhere = {card.name: card for card in cards if card.source in ("hub", "package")}
+    if chosen.denoisers and config.takes_the_best:
+        origins = [origin(elsewhere.pop(name)) for name in chosen.denoisers if name in elsewhere]
+        name = "+".join(chosen.denoisers)
+        said = "; ".join(["the best on this machine", *origins])
+        terminal.say("denoise with ", (name, "bold"), f": {said}")
+    for card in elsewhere.values():
+        terminal.say(f"{card.task} with ", (card.name, "bold"), f": {origin(card)}")
 
 
 def origin(card: ModelCard) -> str:

@@ -19,7 +19,11 @@ from speakup.errors import SpeakupError
 from speakup.machine import installation
 from speakup.machine.installation import Requirement, install_command, set_command, version_of
 
-_EXTRAS = {"eval": "speakup evaluate", "train": "speakup train"}
+_EXTRAS = {
+    "deepfilter": "--denoiser deepfilternet3",
+    "eval": "speakup evaluate",
+    "train": "speakup train",
+}
 """Which extras hold what a command needs."""
 
 _UNUSED = "torchaudio"

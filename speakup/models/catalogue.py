@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speakup.config import Config
+from speakup.config import PRESETS, Config
 from speakup.errors import MissingFile, ModelError
 from speakup.models import deepfilter, published, ranking
 from speakup.models.cards import (
@@ -38,6 +38,7 @@ from speakup.models.published import Published
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_BUNDLED = PRESETS["fast"][""]
 _HUB = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>.+))?", re.DOTALL)
 _REVISION_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]*")
 _LONGEST_REVISION = 200
@@ -91,20 +92,18 @@ def choose_models(config: Config) -> ChosenModels:
     narrow: tuple[str, ...] = ()
     upsampler: str | None = None
     if config.denoise and config.strength > 0.0:
-        name = config.denoiser or _preset_model(config, "denoise")
-        narrow = denoisers = _in_a_row(name or _best_at_hand())
-        if name is None:
-            narrow = (config.preset_models("")["denoise"],)
+        if config.takes_the_best:
+            denoisers = _in_a_row(_best_at_hand())
+            narrow = (_BUNDLED["denoise"],)
+        else:
+            narrow = denoisers = _in_a_row(config.denoiser or _preset_model(config, "denoise"))
     if config.upsample != "off":
         upsampler = config.upsampler or _preset_model(config, "upsample")
-        upsampler = upsampler or config.preset_models("")["upsample"]
     return ChosenModels(denoisers, narrow, upsampler)
 
 
-def _preset_model(config: Config, task: str) -> str | None:
-    """Name what the preset has for a task; None where the quality decides."""
-    if config.preset is None and config.quality == "best":
-        return None
+def _preset_model(config: Config, task: str) -> str:
+    """Name what the preset has for a task; without one, the bundled model."""
     kind = config.device.partition(":")[0]
     if config.depends_on_device and kind == "auto":
         from speakup.networks.compute import pick_device
@@ -120,8 +119,7 @@ def _best_at_hand() -> str:
         cards = [find_card(part) for part in _in_a_row(name)]
         return all(card is not None and card.cached for card in cards)
 
-    best = ranking.best_denoiser(at_hand)
-    return best or Config().preset_models("")["denoise"]
+    return ranking.best_denoiser(at_hand) or _BUNDLED["denoise"]
 
 
 def _in_a_row(name: str) -> tuple[str, ...]:

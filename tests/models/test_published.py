@@ -32,10 +32,10 @@ from speakup.models.catalogue import (
     verify_model,
 )
 from speakup.models.hub import cache
-from speakup.models.published import MODELS, Published
+from speakup.models.published import Published
 from speakup.networks import ARCHITECTURES
 
-NAMES = [model.name for model in MODELS]
+NAMES = [model.name for model in published.on_hub()]
 FOLDERS = {
     "mp-senet-dns": "mp-senet",
     "metricgan-plus": "metricgan-plus",
