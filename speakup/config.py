@@ -110,7 +110,7 @@ class Config:
     )
     preset: Literal["fast", "studio"] | None = _choice(
         None,
-        "Which models instead: fast = bundled, as --quality fast; studio = the published ones for "
+        "Which models instead: fast = bundled, as `quality` fast; studio = the published ones for "
         "the device, fetched from the Hub once",
         *PRESETS,
     )
