@@ -110,14 +110,14 @@ class Config:
     )
     preset: Literal["fast", "studio"] | None = _choice(
         None,
-        "Which models instead: fast = bundled, as --quality fast; studio = the published ones for "
+        "Which models instead: fast = bundled, as `quality` fast; studio = the published ones for "
         "the device, fetched from the Hub once",
         *PRESETS,
     )
     denoiser: str | None = _setting(
         None,
         "Stage 1 model: a name, a folder, or hf://org/repo[@revision]; ONE+OTHER for two in a row; "
-        "else as --quality says",
+        "else as `quality` says",
         _is_text,
         _A_MODEL,
     )

@@ -301,7 +301,8 @@ class Pipeline:
 
     def _make_denoise(self, found: Survey) -> Stage:
         chosen = choose_models(self.config)
-        wide = found.bandwidth_hz is None or found.bandwidth_hz > BEST_IS_WIDER_THAN_HZ
+        reaches_hz = found.bandwidth_hz or math.inf
+        wide = found.hidden or reaches_hz > BEST_IS_WIDER_THAN_HZ
         models = [
             self._model(name, "denoise") for name in (chosen.denoisers if wide else chosen.narrow)
         ]

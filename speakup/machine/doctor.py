@@ -20,7 +20,7 @@ from speakup.machine import installation
 from speakup.machine.installation import Requirement, install_command, set_command, version_of
 
 _EXTRAS = {
-    "deepfilter": "--denoiser deepfilternet3",
+    "deepfilter": "the denoiser deepfilternet3",
     "eval": "speakup evaluate",
     "train": "speakup train",
 }
