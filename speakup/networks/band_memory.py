@@ -201,6 +201,8 @@ class BandMemory(nn.Module):
     Shape: (B, T) -> (B, T), float32.
     """
 
+    sample_rate = 16_000
+
     def __init__(
         self,
         *,
