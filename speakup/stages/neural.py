@@ -18,6 +18,8 @@ from speakup.networks.stateful import StatefulStream
 from speakup.stages.base import Stage
 
 _CHUNK_SECONDS = 10.0
+_LEAST_CONTEXTS = 8
+"""A chunk is longer where a network looks so far that more than a quarter would be done twice."""
 _BLOCK_SECONDS = 5.0
 _SILENCE_MARGIN_SECONDS = 0.5
 _QUIET_POWER = 1e-7
@@ -60,7 +62,7 @@ class NeuralStage(Stage):
         self._chunks = ChunkedModel(
             self._compute,
             channels=channels,
-            chunk=int(_CHUNK_SECONDS * WORKING_RATE),
+            chunk=max(int(_CHUNK_SECONDS * WORKING_RATE), _LEAST_CONTEXTS * context),
             context=context,
             grid=grid,
             ahead=network.ahead,

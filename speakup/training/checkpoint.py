@@ -20,7 +20,7 @@ def start_from(generator: nn.Module, sources: str | tuple[str, ...]) -> None:
     The mean of runs that began alike is often better than each of them.
 
     Args:
-        generator: May have more blocks than the sources' network.
+        generator: Of the sources' shape.
         sources: Paths.
 
     Raises:
@@ -32,22 +32,10 @@ def start_from(generator: nn.Module, sources: str | tuple[str, ...]) -> None:
     paths = [Path(source) for source in ((sources,) if isinstance(sources, str) else sources)]
     found = [_weights(path) for path in paths]
     for weights, path in zip(found, paths, strict=True):  # one by one, to name what does not fit
-        load_part(generator, grown(generator, weights), path)
+        load_part(generator, weights, path)
     if len(found) > 1:
         mean = {name: torch.stack([one[name] for one in found]).mean(0) for name in found[0]}
-        generator.load_state_dict(grown(generator, mean))
-
-
-@torch.no_grad()
-def grown(generator: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Add the blocks that a smaller network lacks, each changing next to nothing at first."""
-    known = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
-    added = {
-        name: weight * 0.1 if "_out." in name else weight
-        for name, weight in generator.state_dict().items()
-        if name.startswith("blocks.") and name.split(".")[1] not in known
-    }
-    return {**weights, **added} if known else weights
+        generator.load_state_dict(mean)
 
 
 def load_part(part: Any, stored: dict[str, Any], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Recordings in memory, and random segments of them.
+"""Recordings in memory.
 
 A `Corpus` holds one kind of material (speech, noise, room responses) as 16-bit samples at one
 rate, decoded once and kept in a cache folder between runs.
@@ -14,8 +14,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-import torch
-from torch import Tensor
 
 from speakup.errors import ConfigError
 
@@ -23,7 +21,7 @@ _SUFFIXES = {".wav", ".flac", ".opus", ".ogg", ".mp3"}
 
 
 class Corpus:
-    """Many recordings at one sample rate, drawn from by source weight and then by length.
+    """Many recordings at one sample rate, by source, each with its weight, int16.
 
     Args:
         root: Folder the patterns are relative to.
@@ -65,35 +63,12 @@ class Corpus:
                     continue
                 self.sources.append(items)
                 self.weights.append(float(weight))
-        self._probabilities = torch.tensor(self.weights)
-        self._lengths = [
-            torch.tensor([float(len(item)) for item in source]) for source in self.sources
-        ]
 
     @property
     def hours(self) -> float:
         """Hours of audio held."""
-        return float(sum(lengths.sum() for lengths in self._lengths)) / self.sample_rate / 3600
-
-    def draw(self, samples: int, generator: torch.Generator) -> Tensor:
-        """Draw a random segment, (T,) float32; a recording too short for it is repeated."""
-        item = self._item(generator)
-        if len(item) < samples:
-            item = np.tile(item, -(-samples // len(item)))
-        start = _randint(len(item) - samples + 1, generator)
-        return torch.from_numpy(item[start : start + samples].astype(np.float32) / 32768.0)
-
-    def draw_whole(self, generator: torch.Generator, *, uniform: bool = True) -> Tensor:
-        """Draw a whole recording, (T,) float32; each of a source's is as likely as the next."""
-        item = self._item(generator, uniform=uniform)
-        return torch.from_numpy(item.astype(np.float32) / 32768.0)
-
-    def _item(self, generator: torch.Generator, *, uniform: bool = False) -> np.ndarray:
-        source = int(torch.multinomial(self._probabilities, 1, generator=generator))
-        items = self.sources[source]
-        if uniform:
-            return items[_randint(len(items), generator)]
-        return items[int(torch.multinomial(self._lengths[source], 1, generator=generator))]
+        samples = sum(len(item) for items in self.sources for item in items)
+        return samples / self.sample_rate / 3600
 
 
 def floor_under_db(recording: np.ndarray, sample_rate: int) -> float:
@@ -110,10 +85,6 @@ def floor_under_db(recording: np.ndarray, sample_rate: int) -> float:
         return 0.0
     voice = energy[energy > energy.max() * 10.0**-3.5].mean()
     return 10.0 * float(np.log10(voice / np.percentile(energy, 5.0)))
-
-
-def _randint(high: int, generator: torch.Generator) -> int:
-    return int(torch.randint(high, (1,), generator=generator))
 
 
 def _decode_all(files: Iterable[Path], sample_rate: int, cache: Path) -> list[np.ndarray]:

@@ -72,7 +72,7 @@ def export(
             names = [WEIGHTS_FILE, CONFIG_FILE]
             if _may_replace(folder / CARD_FILE):
                 names.append(CARD_FILE)
-                text = model_card(card, languages, config["hyperparameters"], stored["step"])
+                text = model_card(card, languages, config["hyperparameters"], stored["hours"])
                 (new / CARD_FILE).write_text(text, encoding="utf-8")
             for name in names:
                 (new / name).replace(folder / name)
@@ -82,7 +82,7 @@ def export(
 
 
 def model_card(
-    card: ModelCard, languages: Sequence[str], hyperparameters: Mapping[str, Any], steps: int
+    card: ModelCard, languages: Sequence[str], hyperparameters: Mapping[str, Any], hours: float
 ) -> str:
     """Write the card that the Hub shows: its front matter, what the model is, how to use it."""
     option = "denoiser" if card.task == "denoise" else "upsampler"
@@ -91,7 +91,7 @@ def model_card(
         "sample rate": f"{card.sample_rate} Hz",
         "architecture": f"`{card.architecture}`, `{json.dumps(hyperparameters)}`",
         "weights": f"{card.parameters / 1e6:.2f} M, stored as float16 ({card.bytes / 1e6:.1f} MB)",
-        "training": f"{steps} steps",
+        "training": f"{hours:.0f} hours of audio heard",
         "licence": card.licence,
     }
     lines = [

@@ -523,3 +523,14 @@ def test_published_networks_run_in_shorter_numbers(name: str, precision: str) ->
     assert np.isfinite(result).all() and stage.warnings == []
     top = slice(5_000, 40_000)
     assert band_level(result, 8_000, 16_000, top) > band_level(waveform, 8_000, 16_000, top) + 40.0
+
+
+@pytest.mark.parametrize("context_seconds", [0.6, 3.3])
+def test_a_network_that_looks_far_computes_little_twice(context_seconds: float) -> None:
+    class Far(Recorded):
+        context_samples = round(context_seconds * 16_000)
+
+    network, waveform = Far(), speech_like(seconds=120.0)
+    assert through(denoiser(network, waveform), waveform).shape == waveform.shape
+    computed = sum(batch * samples for batch, samples in network.shapes) / 16_000
+    assert computed < 1.4 * 120.0

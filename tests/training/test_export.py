@@ -22,7 +22,7 @@ def checkpoint(tmp_path: Path) -> Path:
     path = tmp_path / "checkpoint.pt"
     about = {"name": "small", "task": "denoise", "architecture": "band-mixer"}
     how = {"sample_rate": 16_000, "hyperparameters": SMALL_MIXER, "step": 0}
-    how |= {"phase": "small", "hours": 0.0}
+    how |= {"phase": "small", "hours": 12.0}
     average = small_mixer(3).state_dict()
     torch.save(about | how | {"average": average, "description": "A test"}, path)
     return path
@@ -37,6 +37,7 @@ def test_an_export_is_published_as_it_is_and_loaded_from_the_hub(
     assert about["language"] == ["en", "de"]
     assert (about["library_name"], about["pipeline_tag"]) == ("speakup", "audio-to-audio")
     assert {"speakup", "speech-enhancement", "denoising"} <= set(about["tags"])
+    assert "| training | 12 hours of audio heard |" in (folder / "README.md").read_text()
 
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     with Hub({"org/small": {"main": files}}).serving() as hub:

@@ -183,6 +183,16 @@ def test_longer_sources_weigh_more_as_the_balance_says() -> None:
         assert long == pytest.approx(share, abs=0.06)
 
 
+@pytest.mark.parametrize("samples", [100, 8_000, 50_000])
+def test_segments_are_pieces_of_recordings(samples: int) -> None:
+    recording = words(1.0, 130)
+    segment = material(recording).segment(samples, np.random.default_rng(samples))
+    assert segment.dtype == np.float32 and len(segment) == min(samples, len(recording))
+    whole = recording.astype("f4") / 32_768
+    starts = np.lib.stride_tricks.sliding_window_view(whole, len(segment))
+    assert (starts == segment).all(1).any()
+
+
 def test_a_floor_is_measured_under_the_voice() -> None:
     for floor_db in (30.0, 50.0):
         voice = words(6.0, 150)
