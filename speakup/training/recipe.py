@@ -42,6 +42,7 @@ class OptimiserRecipe:
     Attributes:
         steps: How many; 0 where the phase says `hours`.
         kind: "adamw", or "muon": its orthogonal steps for matrices, AdamW's for the rest.
+        discriminator_kind: Likewise of the discriminators.
         edges: Under Muon the parts of the generator, by the beginnings of their parameters'
             names, whose matrices AdamW steps as well: its first and last layers.
         edge_rate: AdamW's rate under Muon, as a share of `learning_rate`.
@@ -57,6 +58,7 @@ class OptimiserRecipe:
     micro_batch: int = 4
     segment_seconds: float = 3.0
     kind: str = "adamw"
+    discriminator_kind: str = "adamw"
     edges: tuple[str, ...] = ()
     edge_rate: float = 0.5
     learning_rate: float = 1e-3
@@ -198,8 +200,9 @@ def _phase(common: Mapping[str, Any], own: Mapping[str, Any], where: str) -> Pha
     values["losses"] = {key: one for key, one in values.get("losses", {}).items() if one}
     values["start"] = [values["start"]] if isinstance(values["start"], str) else values["start"]
     optimiser = build(OptimiserRecipe, values.get("optimiser"), f"{where} [optimiser]")
-    if optimiser.kind not in ("adamw", "muon"):
-        raise ConfigError(f"optimiser is {optimiser.kind!r}", where, "Choose adamw or muon")
+    for kind in (optimiser.kind, optimiser.discriminator_kind):
+        if kind not in ("adamw", "muon"):
+            raise ConfigError(f"optimiser is {kind!r}", where, "Choose adamw or muon")
     values["optimiser"] = optimiser
     if values.get("adversary") is not None:
         values["adversary"] = build(AdversaryRecipe, values["adversary"], f"{where} [adversary]")

@@ -243,12 +243,7 @@ def _build_state(recipe: Recipe, phase: Phase, device: torch.device) -> _State:
     judges = _build_discriminators(phase.adversary, device)
     judges_optimiser: torch.optim.Optimizer | None = None
     if judges is not None:
-        judges_optimiser = torch.optim.AdamW(
-            judges.parameters(),
-            lr=phase.optimiser.discriminator_learning_rate,
-            betas=(0.5, 0.9),
-            fused=True,
-        )
+        judges_optimiser = _build_judges_optimiser(judges, phase.optimiser)
     optimiser = _build_optimiser(generator, phase.optimiser)
     objective = Objective(phase).to(device)
     return _State(phase, generator, average, optimiser, judges, judges_optimiser, objective)
@@ -277,19 +272,28 @@ def _build_optimiser(generator: nn.Module, rates: OptimiserRecipe) -> torch.opti
             weight_decay=rates.weight_decay,
             fused=True,
         )
+    return _muon(generator, rates, rates.learning_rate, rates.edges)
+
+
+def _build_judges_optimiser(
+    judges: Discriminators, rates: OptimiserRecipe
+) -> torch.optim.Optimizer:
+    rate = rates.discriminator_learning_rate
+    if rates.discriminator_kind == "muon":
+        return _muon(judges, rates, rate, ())
+    return torch.optim.AdamW(judges.parameters(), lr=rate, betas=(0.5, 0.9), fused=True)
+
+
+def _muon(network: nn.Module, rates: OptimiserRecipe, rate: float, edges: tuple[str, ...]) -> Muon:
+    """Give matrices to Muon's own steps; vectors, rows, columns and edges to AdamW's."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    for name, weight in generator.named_parameters():
-        # A depthwise convolution's matrices are single rows: there is nothing to orthogonalise.
-        rows = weight.ndim == 3 and weight.shape[1] == 1
-        plain = weight.ndim < 2 or rows or name.startswith(rates.edges)
+    for name, weight in network.named_parameters():
+        shape = weight.flatten(1).shape if weight.ndim == 4 else weight.shape[-2:]
+        plain = weight.ndim < 2 or min(shape) == 1 or name.startswith(edges)
         (others if plain else matrices).append(weight)
     return Muon(
-        matrices,
-        others,
-        lr=rates.learning_rate,
-        others_lr=rates.edge_rate,
-        weight_decay=rates.weight_decay,
+        matrices, others, lr=rate, others_lr=rates.edge_rate, weight_decay=rates.weight_decay
     )
 
 

@@ -32,6 +32,7 @@ PLAIN = {
     "wall": 1.0,
     "gentle": 0.0,
     "cutoff_error": 0.0,
+    "late": 0.0,
 }
 
 
@@ -152,6 +153,13 @@ def test_each_damage_is_done(voices: Voices, change: str) -> None:
             assert np.linalg.norm((spectrum(one) - spectrum(two))[low]) < 0.05 * np.linalg.norm(
                 spectrum(two)[low]
             )
+
+
+def test_a_cutoff_may_be_told_later_than_what_its_filter_leaves(voices: Voices) -> None:
+    limits = {"bands_hz": ((4_000.0, 4_001.0, 1.0),)}
+    known, late = drawn(voices, **limits)[2], drawn(voices, 12, **limits, late=1.0)[2]
+    assert np.abs(known - 4_000.0).max() < 2.0
+    assert late.min() > 3_999.0 and 4_150.0 < late.max() < 4_362.0
 
 
 def test_a_seed_decides_what_is_drawn(voices: Voices) -> None:
