@@ -253,7 +253,13 @@ def test_links_and_pictures_lead_somewhere() -> None:
         text = page.read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)\s]+)\)", text):
             if not target.startswith(("http:", "https:", "#")):
-                assert (page.parent / target).exists(), f"{page.name} points to {target}"
+                file, _, heading = target.partition("#")
+                assert (page.parent / file).exists(), f"{page.name} points to {target}"
+                if heading:
+                    there = (page.parent / file).read_text(encoding="utf-8")
+                    titles = re.findall(r"^#+ (.+)$", there, re.MULTILINE)
+                    anchors = [re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles]
+                    assert heading in anchors, f"{page.name} points to {target}"
 
 
 def test_version_is_in_the_changelog_or_unreleased() -> None:

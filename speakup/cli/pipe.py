@@ -44,6 +44,10 @@ def check_pipe(
     """
     if raw is not None and list(inputs) != [PIPE]:
         raise ConfigError("--raw is for standard input", None, "Give - as the input")
+    if raw is not None:
+        from speakup.media.pipes import RawFormat
+
+        RawFormat.parse(raw)
     if len(inputs) != 1:
         raise ConfigError(f"- goes with one recording, not {len(inputs)}", None, "Name one")
     target = output or PIPE
