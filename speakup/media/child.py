@@ -113,6 +113,7 @@ class _Server:
         if request["do"] == "probe":
             info = vars(samples.probe(path, track)).copy()
             del info["path"]
+            info["chapters"] = [vars(chapter) for chapter in info["chapters"]]
             return info, info.pop("cover") or b""
         notes: list[str] = []
         for block in samples.blocks(path, request["block_samples"], track, notes):
