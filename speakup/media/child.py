@@ -87,7 +87,7 @@ class _Server:
     def _serve(self, request: dict[str, Any]) -> None:
         from speakup.errors import InputError
 
-        self._seconds = request["seconds"]
+        self._since, self._seconds = time.process_time(), request["seconds"]
         self._restart_clock()
         kind, extra = DONE, b""
         try:
@@ -105,6 +105,8 @@ class _Server:
         self._write(kind + len(text).to_bytes(8, "little") + text + extra)
 
     def _value(self, request: dict[str, Any]) -> tuple[Any, bytes]:
+        import numpy as np
+
         from speakup.media import samples
 
         path, track = Path(request["path"]), request.get("track")
@@ -113,16 +115,15 @@ class _Server:
         if request["do"] == "probe":
             info = vars(samples.probe(path, track)).copy()
             del info["path"]
+            info["chapters"] = [vars(chapter) for chapter in info["chapters"]]
             return info, info.pop("cover") or b""
         notes: list[str] = []
         for block in samples.blocks(path, request["block_samples"], track, notes):
-            channels = len(block)
-            head = BLOCK + block.nbytes.to_bytes(8, "little") + channels.to_bytes(8, "little")
-            self._seconds, seconds = None, self._seconds
-            self._write(head)
-            self._write(block.data.cast("B"))
+            data = np.ascontiguousarray(block, np.float32).data.cast("B")
+            sizes = len(data).to_bytes(8, "little") + len(block).to_bytes(8, "little")
+            self._write(BLOCK + sizes)
+            self._write(data)
             self._restart_clock()
-            self._seconds = seconds
         return notes, b""
 
     def _restart_clock(self) -> None:

@@ -8,7 +8,7 @@ import io
 import re
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Protocol, cast
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from speakup import __version__
 from speakup.media import covers, ogg
-from speakup.media.ffmpeg import NOTHING_ELSE
+from speakup.media.ffmpeg import NOTHING_ELSE, Chapter
 from speakup.media.formats import OutputFormat
 from speakup.media.output_file import Sink
 
@@ -82,7 +82,9 @@ class Encoder(Protocol):
 
     def __init__(self, sink: Sink, output_format: OutputFormat, channels: int) -> None: ...
 
-    def start(self, tags: Mapping[str, str], cover: bytes | None) -> None:
+    def start(
+        self, tags: Mapping[str, str], cover: bytes | None, chapters: Sequence[Chapter]
+    ) -> None:
         """Write the head of the file."""
 
     def write(self, numbers: NDArray[Any]) -> None:
@@ -156,7 +158,9 @@ class FfmpegEncoder:
         self._container = open_container(sink, muxer, options)
         self._track = AudioTrack(self._container, output_format, channels)
 
-    def start(self, tags: Mapping[str, str], cover: bytes | None) -> None:
+    def start(
+        self, tags: Mapping[str, str], cover: bytes | None, chapters: Sequence[Chapter]
+    ) -> None:
         """Write the head of the file, with tags and cover picture."""
         cover = _usable(cover)
         metadata = {name: value for name, value in tags.items() if value}
@@ -166,6 +170,10 @@ class FfmpegEncoder:
         if cover is not None and self._format.name == "opus":
             metadata["METADATA_BLOCK_PICTURE"] = _picture_block(cover)
         self._container.metadata.update(metadata)
+        if self._format.name in ("flac", "opus"):  # FFmpeg rounds their seconds up
+            self._container.metadata.update(_chapter_comments(chapters))
+        elif chapters and self._format.name != "wav":
+            self._container.set_chapters(_numbered(chapters))
         picture = None
         if cover is not None and self._format.name in ("mp3", "flac", "m4a"):
             picture = _add_cover(self._container, cover)
@@ -194,6 +202,35 @@ def open_container(sink: Sink, muxer: str, options: dict[str, str]) -> Any:
     flags: Any = Flags.bitexact.value  # an integer, whatever the annotations say
     container.flags |= flags
     return container
+
+
+def _chapter_comments(chapters: Sequence[Chapter]) -> dict[str, str]:
+    """Give chapters as Vorbis comments, in the way that players and FFmpeg read.
+
+    Reference: wiki.xiph.org, Chapter Extension.
+    """
+    comments = {}
+    for number, chapter in enumerate(chapters):
+        whole, milliseconds = divmod(round(1000 * chapter.start), 1000)
+        hours, rest = divmod(whole, 3600)
+        name = f"CHAPTER{number:03d}"
+        comments[name] = f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}.{milliseconds:03d}"
+        comments[f"{name}NAME"] = chapter.title
+    return comments
+
+
+def _numbered(chapters: Sequence[Chapter]) -> list[Any]:
+    """Give chapters as PyAV takes them."""
+    return [
+        {
+            "id": number,
+            "start": round(1000 * chapter.start),
+            "end": round(1000 * chapter.end),
+            "time_base": Fraction(1, 1000),
+            "metadata": {"title": chapter.title} if chapter.title else {},
+        }
+        for number, chapter in enumerate(chapters)
+    ]
 
 
 def _add_cover(container: Any, cover: bytes) -> Packet[VideoStream] | None:
@@ -233,7 +270,9 @@ class VorbisEncoder:
             compression_level=min(max(1.0 - quality, 0.0), 1.0),
         )
 
-    def start(self, tags: Mapping[str, str], cover: bytes | None) -> None:
+    def start(
+        self, tags: Mapping[str, str], cover: bytes | None, chapters: Sequence[Chapter]
+    ) -> None:
         """Note the tags and the cover picture for the head of the file."""
         known = {"track": "TRACKNUMBER", "disc": "DISCNUMBER", "album_artist": "ALBUMARTIST"}
         self._comments = {
@@ -242,6 +281,7 @@ class VorbisEncoder:
             if re.fullmatch("[ -<>-}]+", name)  # Vorbis I specification, section 5.2.2
         }
         self._comments["ENCODED_BY"] = PROGRAM
+        self._comments |= _chapter_comments(chapters)
         cover = _usable(cover)
         if cover is not None:
             self._comments["METADATA_BLOCK_PICTURE"] = _picture_block(cover)

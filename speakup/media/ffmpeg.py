@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,15 @@ _NOT_ABOUT_THE_RECORDING = re.compile(
     r"|time_reference|timecode"
 )
 """Tags about one encoding of the recording, untrue of a file made from it."""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A part of a recording that has a name; times are in seconds."""
+
+    start: float
+    end: float
+    title: str
 
 
 class AvFile:
@@ -158,6 +168,17 @@ class AvFile:
     def tags(self) -> dict[str, str]:
         """Read the tags about the recording."""
         return about_the_recording({**self.stream.metadata, **self.container.metadata})
+
+    def chapters(self) -> tuple[Chapter, ...]:
+        """Read the chapters."""
+        found: list[Chapter] = []
+        for one in self.container.chapters():
+            start, end = (float(one[name] * one["time_base"]) for name in ("start", "end"))
+            title = _mended(one["metadata"].get("title", ""))
+            # Where an ID3 chapter has no title FFmpeg gives its identifier, which its own writer
+            # makes of the number.
+            found.append(Chapter(start, end, "" if title == f"ch{len(found)}" else title))
+        return tuple(found)
 
     def cover(self) -> bytes | None:
         """Read the cover picture; to be done before decoding."""

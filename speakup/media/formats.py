@@ -76,6 +76,9 @@ _FAMILIES |= {
 PICTURES = ("mp4", "mov", "mkv", "webm")
 """Formats that hold moving pictures, and several audio tracks."""
 
+CHAPTERED = ("mp3", "flac", "m4a", "ogg", "opus", *PICTURES)
+"""Formats that hold chapters."""
+
 COVERED = ("mp3", "flac", "m4a", "ogg", "opus")
 """Sound formats that hold a cover picture."""
 

@@ -41,6 +41,8 @@ _KNOWN = (
 )  # fmt: skip
 """Names of chunks that are none of sound, whatever their size says; and of sound."""
 
+_ABOUT = (b"bext", b"iXML", b"cue ", b"smpl", b"cart", b"axml")
+
 _DS64 = struct.Struct("<4sIQQQI")
 
 
@@ -68,6 +70,29 @@ def mended(path: Path, notes: list[str] | None = None) -> io.BufferedReader | No
                 found = _mended(path, front, file, size - front, notes)
             return found or io.BufferedReader(_Joined(path, (front, size)))
         return _mended(path, 0, opened, size, notes)
+
+
+def chunks_about(path: Path) -> tuple[str, ...]:
+    """List the chunks of a WAV file that tell of its making or name places in it."""
+    found = []
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        at = _tag_in_front(file)
+        file.seek(at)
+        head = file.read(12)
+        if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:] != b"WAVE":
+            return ()
+        at += 12
+        for _ in range(_MOST_CHUNKS):
+            file.seek(at)
+            head = file.read(8)
+            if len(head) < 8 or not _is_name(head[:4]):
+                break
+            if head[:4] in _ABOUT:
+                found.append(head[:4].decode().strip())
+            length = int.from_bytes(head[4:], "little")
+            at = min(at + 8 + length + length % 2, size)
+    return tuple(dict.fromkeys(found))
 
 
 def _tag_in_front(file: BinaryIO) -> int:

@@ -25,12 +25,13 @@ from speakup.errors import InputError
 from speakup.media import covers
 from speakup.media.ffmpeg import (
     AvFile,
+    Chapter,
     about_the_recording,
     check_supported,
     cut_short,
     speakers_of,
 )
-from speakup.media.repair import mended
+from speakup.media.repair import chunks_about, mended
 
 _UNKNOWN_FRAMES = 2**63 - 1
 """What libsndfile gives for FLAC that was written to a pipe and states no length."""
@@ -63,6 +64,8 @@ class AudioInfo:
             file's encoding (encoder, replay gain, brands ...) are left out.
         cover: The cover picture as a whole JPEG or PNG file.
         late: By how many seconds the track begins after the pictures; 0 without any.
+        chapters: Its parts that have names.
+        extras: Chunks of WAV about the recording that nothing else holds, by name.
         notes: What was found beside the sound and cannot go on, a line for each.
     """
 
@@ -82,6 +85,8 @@ class AudioInfo:
     speakers: tuple[str, ...] = ()
     start: float = 0.0
     late: float = 0.0
+    chapters: tuple[Chapter, ...] = ()
+    extras: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -109,8 +114,10 @@ def probe(path: Path, track: int | None = None) -> AudioInfo:
     tags, cover, has_video = _soundfile_tags(sound), None, False
     layout: str | None = None
     speakers: tuple[str, ...] = ()
+    chapters: tuple[Chapter, ...] = ()
     with sound, contextlib.suppress(InputError), AvFile(path) as file:
         tags, cover, has_video = file.tags(), file.cover(), file.has_video
+        chapters = file.chapters()
         if sound.format in _SAME_ORDER:
             layout, speakers = speakers_of(file.stream.layout, sound.channels)
     cover, notes = _checked_cover(cover)
@@ -130,6 +137,8 @@ def probe(path: Path, track: int | None = None) -> AudioInfo:
         notes=notes,
         layout=layout,
         speakers=speakers,
+        chapters=chapters,
+        extras=chunks_about(path),
     )
 
 
@@ -183,6 +192,8 @@ def _av_info(path: Path, file: AvFile) -> AudioInfo:
         speakers=speakers,
         start=frame.time or 0.0 if file.has_video else 0.0,
         late=file.late(frame),
+        chapters=file.chapters(),
+        extras=chunks_about(path),
         notes=notes,
     )
 

@@ -30,6 +30,7 @@ import numpy as np
 from speakup.blocks import Block
 from speakup.errors import InputError
 from speakup.media import child, samples
+from speakup.media.ffmpeg import Chapter
 from speakup.media.samples import AudioInfo
 
 _START = (
@@ -54,7 +55,8 @@ def probe(path: Path, track: int | None) -> AudioInfo:
     if not _can_start():
         return samples.probe(path, track)
     answer, cover = _asked(path, {"do": "probe", "track": track})
-    for name in ("notes", "speakers"):
+    answer["chapters"] = [Chapter(**chapter) for chapter in answer["chapters"]]
+    for name in ("notes", "speakers", "chapters", "extras"):
         answer[name] = tuple(answer[name])
     return AudioInfo(path=path, cover=cover or None, **answer)
 

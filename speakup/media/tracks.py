@@ -13,7 +13,7 @@ from speakup.errors import InputError
 from speakup.files import check_space, temporary_folder
 from speakup.media import recording
 from speakup.media.encoders import held_layout
-from speakup.media.formats import COVERED, PICTURES, OutputFormat, resolve_format
+from speakup.media.formats import CHAPTERED, COVERED, PICTURES, OutputFormat, resolve_format
 from speakup.media.recording import AudioInfo
 from speakup.media.video import Track, VideoWriter
 from speakup.media.writer import AudioWriter, Writer
@@ -78,6 +78,10 @@ def plan_tracks(
     planned = [_planned(main, main.number, target, config, notes)]
     if planned[0].output_format.name in COVERED:
         notes += main.notes
+    if main.chapters and planned[0].output_format.name not in CHAPTERED:
+        notes.append(f"left out: {len(main.chapters)} chapters, which wav cannot hold")
+    if main.extras:
+        notes.append(f"left out: the WAV file's {', '.join(main.extras)}, which are not taken over")
     if planned[0].output_format.name not in PICTURES:
         if main.late > _LATE_SECONDS:
             notes.append(f"left out: {main.late:.2f} s of the pictures before the sound begins")
@@ -156,6 +160,7 @@ def open_writer(
         main.output_format,
         tags=main.info.tags,
         cover=main.info.cover,
+        chapters=main.info.chapters,
         when_whole=when_whole,
         overwrite=overwrite,
     )

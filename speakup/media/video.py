@@ -35,6 +35,9 @@ _QUICKTIME = ("mp4", "mov")
 _CLOCK_OF_ITS_OWN = ("mpegts", "mpeg")
 """Broadcast formats, whose clock begins anywhere; files begin at zero."""
 
+_UNNAMED = "SoundHandler"
+"""What MP4 calls a track of sound that nobody named."""
+
 _LARGEST_TIMESCALE = 2**31 - 1
 _KEPT_DATES = ("creation_time", "timecode")
 _REBUILT_DATA = ("tmcd", "text")
@@ -248,6 +251,9 @@ class _Container:
         self._audio[index] = AudioTrack(self._out, track.output_format, track.channels, start)
         made = self._audio[index].stream
         made.metadata.update(about_the_recording(like.metadata))
+        name = made.metadata.get("title") or like.metadata.get("handler_name", "")
+        if name not in ("", _UNNAMED):
+            made.metadata["handler_name" if self._name in _QUICKTIME else "title"] = name
         if "language" in like.metadata:
             made.metadata["language"] = like.metadata["language"]
         made.disposition = int(like.disposition)  # type: ignore[assignment]
@@ -301,6 +307,9 @@ class _Container:
         """
         source = self._kept.container
         known = about_the_recording(source.metadata)
+        for name in source.metadata:  # Apple's own names tell capitals apart.
+            if name.startswith("com.") and name.lower() in known and self._name in _QUICKTIME:
+                known[name] = known.pop(name.lower())
         dates = {name: source.metadata[name] for name in _KEPT_DATES if name in source.metadata}
         program = {"encoding_tool" if self._name in _QUICKTIME else "encoded_by": PROGRAM}
         self._out.metadata.update(known | dates | program)

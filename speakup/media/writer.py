@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from speakup.blocks import finite
 from speakup.errors import ConfigError
 from speakup.media.encoders import Encoder, FfmpegEncoder, VorbisEncoder
+from speakup.media.ffmpeg import Chapter
 from speakup.media.formats import OutputFormat
 from speakup.media.output_file import OutputFile, Sink
 
@@ -172,6 +173,7 @@ class AudioWriter(Writer):
         channels: How many.
         output_format: From `resolve_format`.
         tags: Metadata under the names `probe` gives; what the format cannot carry is left out.
+        chapters: Parts with names; left out where the format has no place.
         cover: The cover picture, a JPEG or PNG file; left out where the format has no place.
         when_whole: As `Writer` takes it.
         overwrite: Whether the file may replace what is there by then.
@@ -190,6 +192,7 @@ class AudioWriter(Writer):
         *,
         tags: Mapping[str, str] | None = None,
         cover: bytes | None = None,
+        chapters: Sequence[Chapter] = (),
         when_whole: Callable[[os.stat_result], None] | None = None,
         overwrite: bool = True,
     ) -> None:
@@ -204,7 +207,7 @@ class AudioWriter(Writer):
         self._channels = channels
         self._format = output_format
         self._tags = dict(tags or {})
-        self._cover = cover
+        self._cover, self._chapters = cover, chapters
         self._encoder: Encoder | None = None
 
     def write(self, block: NDArray[np.floating[Any]]) -> None:
@@ -219,7 +222,7 @@ class AudioWriter(Writer):
     def _start(self, sink: Sink) -> None:
         kind_of_encoder = VorbisEncoder if self._format.name == "ogg" else FfmpegEncoder
         self._encoder = kind_of_encoder(sink, self._format, self._channels)
-        self._encoder.start(self._tags, self._cover)
+        self._encoder.start(self._tags, self._cover, self._chapters)
 
     def _finish(self) -> None:
         assert self._encoder is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -158,3 +159,27 @@ def test_a_child_ends_where_decoding_takes_too_long_or_too_much(
         process.stdin.write(json.dumps(request).encode() + b"\n")
         process.stdin.flush()
         assert process.wait(60) in (code, -getattr(signal, "SIGXCPU", code))
+
+
+def test_a_long_recording_may_take_longer_than_a_moment_of_it() -> None:
+    """Time counts from one block to the next; and blocks may be views of larger ones."""
+    program = (
+        "import time\nimport numpy as np\nfrom speakup.media import child, samples\n"
+        "def blocks(path, block_samples, track, notes):\n"
+        "    for _ in range(12):\n"
+        "        began = time.process_time()\n"
+        "        while time.process_time() - began < 0.5: pass\n"
+        "        yield np.ones((3, 8), np.float32)[1:, :4]\n"
+        "samples.blocks = blocks\nchild.main()"
+    )
+    request = {"do": "blocks", "track": None, "path": "a", "seconds": 1.5, "block_samples": 4}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.flush()
+        block = child.BLOCK + struct.pack("<QQ", 32, 2) + np.ones(8, np.float32).tobytes()
+        assert process.stdout.read(12 * len(block)) == 12 * block
+        assert process.stdout.read(1) == child.DONE
+        process.stdin.close()
