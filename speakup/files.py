@@ -339,15 +339,16 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
         raise output_error(error, path) from error
 
 
-def as_path(name: str | os.PathLike[str]) -> Path:
-    """Give a name that a caller has given as a path.
+def as_name(path: str | os.PathLike[str]) -> str:
+    """Give the name of a file that a caller has given.
 
     Raises:
         ConfigError: it is none on any system.
     """
-    if "\0" in os.fspath(name):
-        raise ConfigError("the name holds a null character", repr(os.fspath(name)), "Give another")
-    return Path(name)
+    name = os.fspath(path)
+    if "\0" in name:
+        raise ConfigError("the name holds a null character", repr(name), "Give another")
+    return name
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
