@@ -83,16 +83,19 @@ class Temporary:
 
     def __init__(self, place: Path, *, overwrite: bool = True) -> None:
         self._place, self._overwrite = place, overwrite
+        self._descriptor = -1
         while True:
-            self.path = _hidden(place)
-            self._descriptor = os.open(self.path, _NEW, 0o600)
-            _lock(self._descriptor, wait=True)
+            self.path = _hold(_hidden(place))
+            try:
+                self._descriptor = os.open(self.path, _NEW, 0o600)
+                _lock(self._descriptor, wait=True)
+            except BaseException:
+                self.remove()
+                raise
             # Before it was locked, somebody who clears up may have taken it for left behind.
             if _is_at(self._descriptor, self.path):
                 break
-            os.close(self._descriptor)
-        with _guard:
-            _held.add(self.path)
+            self._close()
 
     def open(self) -> int:
         """Give a descriptor to read and write, which the caller closes."""
@@ -161,7 +164,7 @@ class TemporaryFolder:
         self._descriptor = -1
         try:
             while True:
-                self.path = _hidden(parent / "speakup")
+                self.path = _hold(_hidden(parent / "speakup"))
                 self.path.mkdir(0o700)
                 if fcntl is None:
                     break
@@ -172,8 +175,6 @@ class TemporaryFolder:
                 os.close(self._descriptor)
         except OSError as error:
             raise output_error(error, parent, ANOTHER_TEMPORARY_FOLDER) from error
-        with _guard:
-            _held.add(self.path)
         return self.path
 
     def __exit__(self, *_: object) -> None:
@@ -339,15 +340,16 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
         raise output_error(error, path) from error
 
 
-def as_path(name: str | os.PathLike[str]) -> Path:
-    """Give a name that a caller has given as a path.
+def as_name(path: str | os.PathLike[str]) -> str:
+    """Give the name of a file that a caller has given.
 
     Raises:
         ConfigError: it is none on any system.
     """
-    if "\0" in os.fspath(name):
-        raise ConfigError("the name holds a null character", repr(os.fspath(name)), "Give another")
-    return Path(name)
+    name = os.fspath(path)
+    if "\0" in name:
+        raise ConfigError("the name holds a null character", repr(name), "Give another")
+    return name
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
@@ -433,6 +435,13 @@ def _hidden(place: Path) -> Path:
     """Give a new name beside a place by which it is known that this program made what has it."""
     # 40 characters of at most 4 bytes, so that no system finds the name too long.
     return place.with_name(f".{place.stem[:40]}.{secrets.token_hex(4)}.speakup.part")
+
+
+def _hold(path: Path) -> Path:
+    """Note a new name of ours before anything has it, so that a signal finds nothing unnoted."""
+    with _guard:
+        _held.add(path)
+    return path
 
 
 def _move_to_free_name(path: Path, place: Path) -> None:

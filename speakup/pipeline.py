@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 from speakup.blocks import HIGHEST_RATE, LOWEST_RATE, MOST_CHANNELS, Block, Float32, prepared
 from speakup.config import BEST_IS_WIDER_THAN_HZ, Config
 from speakup.errors import ConfigError, InputError, ModelError, OutputError
-from speakup.files import as_path, output_error, unchanged
+from speakup.files import as_name, output_error, unchanged
 from speakup.measure.delivery import level_strength, resolve_target
 from speakup.measure.downmix import DownmixMeter
 from speakup.measure.loudness import LoudnessMeter
@@ -167,7 +167,7 @@ class Pipeline:
             ConfigError: the settings do not fit the recording or the target's format.
         """
         started = time.perf_counter()
-        source, target = as_path(source), as_path(target)
+        source, target = Path(as_name(source)), Path(as_name(target))
         settle = unchanged(source, when_whole)
         notes: list[str] = []
         tracks = plan_tracks(source, target, self.config, notes)

@@ -120,6 +120,7 @@ class Terminal:
         progress: Show how far things are.
     """
 
+    closed_said = False
     output_lost = False
     """Whether stdout has failed to take a result; the work goes on."""
 
@@ -136,6 +137,9 @@ class Terminal:
         if self._live is not None and sys.stdout.isatty():
             self._live.console.print(printable(text))
             return
+        if sys.__stdout__ is None and not Terminal.closed_said:
+            Terminal.closed_said = True
+            self.warn("standard output is closed, so that nothing is listed there")
         if Terminal.output_lost:
             return
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from speakup.config import Config
 from speakup.errors import ConfigError, InputError, SpeakupError
-from speakup.files import as_path
+from speakup.files import as_name
 from speakup.folders.journal import JOURNAL_FILE, outputs_above, outputs_in
 from speakup.folders.naming import MARK, is_recording, marked_stems, output_names
 from speakup.media import recording
@@ -73,8 +73,8 @@ def plan_jobs(
     Raises:
         ConfigError: the output cannot hold all inputs, or two inputs would share an output.
     """
-    sources = list(_expanded([os.fspath(as_path(item)) for item in inputs]))
-    into = None if output is None else as_path(output)
+    sources = list(_expanded([as_name(item) for item in inputs]))
+    into = None if output is None else Path(as_name(output))
     extension = _extensions(format)
     if output is not None and into is not None and not _is_folder(os.fspath(output)):
         if len(sources) == 1 and not os.path.isdir(sources[0]):

@@ -600,6 +600,21 @@ def test_a_batch_goes_on_when_stdout_takes_no_more_and_says_so(
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="closes a descriptor as a shell does")
+def test_a_closed_stdout_is_said_to_be(speakup: Any) -> None:
+    command = shlex.join([sys.executable, "-m", "speakup", "enhance", "talk.wav", *PLAIN])
+    done = subprocess.run(
+        ["sh", "-c", f"exec {command} >&-"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stderr.count("standard output is closed") == 1
+    assert Path("talk_enhanced.wav").read_bytes()[:4] == b"RIFF"
+
+
 def test_one_recording_that_is_interrupted_is_not_said_to_go_on(tmp_path: Path) -> None:
     silence = np.zeros((30 * 60 * 8_000,), np.int16)
     silence[::1000] = 1000

@@ -445,7 +445,7 @@ def test_a_full_disk_fails_what_does_not_fit(recordings: Path, small_disk: Path)
     soundfile.write("folder/b.wav", noise(1, 20 * RATE, RATE).T, RATE)
     summary = run_batch(["folder"], small_disk, config=PLAIN)
     assert changed(summary) == {"b.wav": "failed", "c.wav": "ok", "d.wav": "ok"}
-    assert "the disk is full" in str(summary.results[0].error)
+    assert "too small for b.wav" in str(summary.results[0].error)
     hidden = [path.name for path in small_disk.rglob(".*")]
     assert hidden == [JOURNAL_FILE]
 
