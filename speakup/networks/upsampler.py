@@ -11,6 +11,8 @@ from speakup.networks.layers import FrameBlock
 SAMPLE_RATE = 44_100
 _LOG_FLOOR = 1e-5
 _FADE_HZ = 100.0
+_LOWEST_CUTOFF_HZ = 3_400.0
+"""It has been trained on no narrower bands, and writes nothing good into them."""
 _ROLL_OFF = 0.07
 _WIDEST_ROLL_OFF_HZ = 600.0
 
@@ -65,6 +67,7 @@ class BandExtender(nn.Module):
         return self._context_frames * self.hop_length
 
     def forward(self, waveform: Tensor, cutoff_hz: Tensor) -> Tensor:
+        cutoff_hz = cutoff_hz.clamp(min=_LOWEST_CUTOFF_HZ)
         padded = spectra.whole_hops(waveform.float(), self.hop_length)
         spectrum = spectra.stft(padded, self.n_fft, self.hop_length)
         frequencies = self.get_buffer("frequencies")

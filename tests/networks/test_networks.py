@@ -280,3 +280,12 @@ def test_the_squared_rectifier_has_the_derivative_that_autograd_finds() -> None:
     assert torch.autograd.gradcheck(squared_relu, (value,))
     with torch.inference_mode():
         assert torch.equal(squared_relu(value.clone()), value.clamp_min(0.0) ** 2)
+
+
+def test_the_first_upsampler_leaves_alone_what_it_was_never_trained_on() -> None:
+    """It knows bands from 3.4 kHz on; told of 2 kHz, it wrote what was worse than nothing."""
+    network = small_extender()
+    heard = white(1, 8_192)
+    with torch.inference_mode():
+        low, known = (network(heard, torch.tensor([hertz])) for hertz in (2_000.0, 3_400.0))
+    assert torch.equal(low, known)
