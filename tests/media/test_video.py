@@ -174,7 +174,7 @@ def test_a_track_can_be_chosen(tmp_path: Path) -> None:
     assert run(source, tmp_path / "c.wav", track=1).channels == 2
     with pytest.raises(InputError, match="has no audio track 3. It has 2 audio tracks"):
         run(source, tmp_path / "d.wav", track=3)
-    with pytest.raises(ConfigError, match="track is 0"):
+    with pytest.raises(ConfigError, match="`track` is 0"):
         Config(track=0)
 
 
