@@ -38,6 +38,20 @@ def vowels(
     return np.asarray(wave)
 
 
+def synthetic_speech(seconds: float = 8.0, rate: int = RATE, seed: int = 0) -> NDArray[np.float64]:
+    """Pulses through three formants, bursts of wide noise, pauses with a faint room."""
+    random = np.random.default_rng(seed)
+    count = round(seconds * rate)
+    time = np.arange(count) / rate
+    pitch = 120.0 + 25.0 * np.sin(2 * np.pi * 0.7 * time)
+    voice = vowels(pitch, ((600.0, 80.0), (1_500.0, 120.0), (2_600.0, 180.0)), rate)
+    voice *= 0.1 / np.std(voice) * np.clip(np.sin(2 * np.pi * 2.1 * time), 0.0, None)
+    consonants = signal.lfilter([1.0, -0.7], [1.0], random.standard_normal(count))
+    consonants *= 0.02 * np.clip(np.sin(2 * np.pi * 1.3 * time + 1.0) - 0.8, 0.0, None) / 0.2
+    phrases = np.clip(3.0 * np.sin(2 * np.pi * 0.4 * time) + 2.0, 0.0, 1.0)
+    return np.asarray(phrases * (voice + consonants) + 1e-5 * random.standard_normal(count))
+
+
 def loudest_hertz(waveform: NDArray[np.float32], rate: int = RATE) -> list[int]:
     """Give the loudest frequency of each channel, to the nearest 100 Hz."""
     spectrum = np.abs(np.fft.rfft(waveform * np.hanning(waveform.shape[1])))

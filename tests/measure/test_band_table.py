@@ -12,7 +12,7 @@ import soundfile
 import soxr
 from scipy.interpolate import CubicSpline
 from scipy.signal import butter, firwin, oaconvolve, sosfilt
-from test_bandwidth import synthetic_speech
+from sounds import synthetic_speech
 
 from speakup.measure.bandwidth import BandwidthMeter
 

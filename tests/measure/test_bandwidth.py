@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from scipy.signal import butter, firwin, lfilter, oaconvolve, sosfilt
-from sounds import vowels
+from scipy.signal import butter, firwin, oaconvolve, sosfilt
+from sounds import synthetic_speech
 
 from speakup.measure.bandwidth import BandwidthMeter
 
@@ -20,20 +20,6 @@ def measured(signal: np.ndarray, sample_rate: int = RATE) -> float:
     meter = BandwidthMeter(sample_rate)
     meter.push(np.atleast_2d(signal).astype(np.float32))
     return meter.bandwidth_hz()
-
-
-def synthetic_speech(seconds: float = 8.0, rate: int = RATE, seed: int = 0) -> np.ndarray:
-    """Pulses through three formants, bursts of wide noise, pauses with a faint room."""
-    random = np.random.default_rng(seed)
-    count = round(seconds * rate)
-    time = np.arange(count) / rate
-    pitch = 120.0 + 25.0 * np.sin(2 * np.pi * 0.7 * time)
-    voice = vowels(pitch, ((600.0, 80.0), (1_500.0, 120.0), (2_600.0, 180.0)), rate)
-    voice *= 0.1 / np.std(voice) * np.clip(np.sin(2 * np.pi * 2.1 * time), 0.0, None)
-    consonants = lfilter([1.0, -0.7], [1.0], random.standard_normal(count))
-    consonants *= 0.02 * np.clip(np.sin(2 * np.pi * 1.3 * time + 1.0) - 0.8, 0.0, None) / 0.2
-    phrases = np.clip(3.0 * np.sin(2 * np.pi * 0.4 * time) + 2.0, 0.0, 1.0)
-    return phrases * (voice + consonants) + 1e-5 * random.standard_normal(count)
 
 
 def hiss(signal: np.ndarray, level_dbfs: float) -> np.ndarray:
