@@ -154,7 +154,7 @@ def test_where_only_decoding_tells_the_length_no_network_runs_without_room(
     write_with_ffmpeg(tmp_path / "talk.mp3", "libmp3lame", noise(1, 2 * RATE))
     message, done = refused(tmp_path / "talk.mp3")
     assert set(done) == {"survey"}
-    assert "401 kB are needed" in message
+    assert "754 kB are needed" in message
 
 
 def with_garbage_behind(path: Path) -> None:

@@ -328,8 +328,8 @@ def _formats() -> Iterator[Finding]:
                 faults.append(error)
     yield Finding("formats", "good", f"{', '.join(good)}; {libraries}")
     if bad:
-        told = next((fault for fault in faults if isinstance(fault, SpeakupError)), None)
-        remedy = _tried("av", "soundfile") if told is None else told.remedy
+        told = (fault.remedy for fault in faults if isinstance(fault, SpeakupError))
+        remedy = next(filter(None, told), None) or _tried("av", "soundfile")
         yield Finding("formats", "wrong", f"cannot write and read {', '.join(bad)}", remedy)
 
 

