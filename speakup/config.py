@@ -128,6 +128,7 @@ class Config:
         _A_MODEL,
     )
     denoise: bool = _flag(True, "Rebuild clipped peaks, and remove noise and reverberation")
+    hum: bool = _flag(True, "Take out mains hum of 50 or 60 Hz where there is any")
     upsample: Literal["auto", "always", "off"] = _choice(
         "auto",
         "auto: synthesise only the top the source lacks, keep what is real; "

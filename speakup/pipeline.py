@@ -1,4 +1,4 @@
-"""The product in one place: a recording is declipped, denoised, upsampled, levelled, made loud.
+"""The product in one place: hum and noise go, the top is restored, voices are levelled.
 
 Every door leads to the same path. A first pass surveys the recording, because the stages must
 know its loudness and its bandwidth; a second one sends its blocks through the stages, each fed
@@ -54,6 +54,7 @@ from speakup.stages.flow import (
     resampled_length,
     told,
 )
+from speakup.stages.hum import Dehum
 from speakup.stages.level import Level
 from speakup.stages.loudness import Loudness
 from speakup.stages.series import Series
@@ -255,8 +256,13 @@ class Pipeline:
         if self._makers is not None:
             return list(self._makers)
         makers: list[StageMaker] = []
-        if self.config.denoise and self.config.strength > 0.0:
-            makers += [_make_declip, self._make_denoise]
+        denoises = self.config.denoise and self.config.strength > 0.0
+        if denoises:
+            makers.append(_make_declip)
+        if self.config.hum:
+            makers.append(_make_dehum)
+        if denoises:
+            makers.append(self._make_denoise)
         if self.config.upsample != "off":
             makers.append(self._make_upsample)
         return makers
@@ -406,6 +412,11 @@ def enhance(
 def _make_declip(found: Survey) -> Stage | None:
     ceilings = found.ceilings[: found.distinct_channels]
     return Declip(found.sample_rate, ceilings) if found.clipped else None
+
+
+def _make_dehum(found: Survey) -> Stage | None:
+    hums = found.hums[: found.distinct_channels]
+    return Dehum(found.sample_rate, hums) if found.hums_anywhere else None
 
 
 def _checked(waveform: ArrayLike) -> Block:

@@ -830,3 +830,15 @@ def test_enhance_takes_a_device_where_the_configuration_names_none(tmp_path: Pat
         enhance(source, device="cuda:99")
     with pytest.raises(ConfigError, match="cuda:98"):
         enhance(source, config=Config(device="cuda:98"), device="cuda:99")
+
+
+@pytest.mark.parametrize("hum", [True, False])
+def test_hum_goes_unless_it_is_to_stay(hum: bool) -> None:
+    rate = 16_000
+    time = np.arange(12 * rate) / rate
+    lines = sum(np.sin(2 * np.pi * 50.0 * line * time + line) / line for line in range(1, 9))
+    noise = np.random.default_rng(1).standard_normal(len(time)) * 0.001
+    config = Config(denoise=False, upsample="off", loudness="off", sample_rate="keep", hum=hum)
+    result = Pipeline(config).process(np.asarray(0.05 * lines + noise), rate)[0]
+    left = float(np.std(result - noise)) / float(np.std(0.05 * lines))
+    assert left < 0.03 if hum else left == pytest.approx(1.0, abs=1e-3)

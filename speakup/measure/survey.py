@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from speakup.blocks import Block, finite
 from speakup.measure.bandwidth import BandwidthMeter
 from speakup.measure.clipping import Ceilings, ClippingMeter
+from speakup.measure.hum import Hum, HumMeter
 from speakup.measure.lossy import CODED_TOP_HZ, CodingMeter
 from speakup.measure.loudness import LoudnessMeter
 
@@ -30,6 +31,7 @@ class Survey:
         warnings: What the user should know.
         hidden: Whether the content ends there because noise hides what may lie above.
         speakers: Which speaker each channel feeds, where that is known.
+        hums: The mains hum in each channel.
     """
 
     sample_rate: int
@@ -43,11 +45,17 @@ class Survey:
     warnings: tuple[str, ...]
     hidden: bool = False
     speakers: tuple[str, ...] = ()
+    hums: tuple[Hum, ...] = ()
 
     @property
     def clipped(self) -> bool:
         """Whether peaks are cut off."""
         return any(above or below for above, below in self.ceilings)
+
+    @property
+    def hums_anywhere(self) -> bool:
+        """Whether mains hum stands in any channel."""
+        return any(hum.lines for hum in self.hums)
 
     @property
     def ceiling_hz(self) -> float:
@@ -70,6 +78,7 @@ def survey(
     """
     loudness, coding = LoudnessMeter(sample_rate, channels, speakers), CodingMeter(sample_rate)
     bandwidth, clipping = BandwidthMeter(sample_rate), ClippingMeter(sample_rate, channels)
+    hum = HumMeter(sample_rate, channels)
     samples, equal, not_finite = 0, True, 0
     with ThreadPoolExecutor(1) as beside:
         for block in blocks:
@@ -77,7 +86,7 @@ def survey(
             sane = finite(block)
             not_finite += 0 if sane is block else int((sane != block).sum())
             equal = equal and bool((sane[1:] == sane[:1]).all())
-            pushed = [beside.submit(meter.push, sane) for meter in (bandwidth, coding)]
+            pushed = [beside.submit(meter.push, sane) for meter in (bandwidth, coding, hum)]
             loudness.push(sane)
             clipping.push(sane)
             for one in pushed:
@@ -99,4 +108,5 @@ def survey(
         tuple(warnings),
         not silent and bandwidth.hidden_by_noise(),
         tuple(speakers),
+        hum.hum(),
     )
