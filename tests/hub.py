@@ -417,6 +417,8 @@ def _zygote() -> Zygote:
 def run(words: Sequence[str], variables: dict[str, str], script: str = "") -> Done:
     """Run a `speakup` process to its end, forked from one that is there where that can be."""
     if hasattr(os, "fork"):
+        if _zygote().process.poll() is not None:  # ended by a test that ends all children
+            _zygote.cache_clear()
         return _zygote().run(words, variables, script)
     with start(words, variables, script) as process:
         out, err = process.communicate(timeout=120)

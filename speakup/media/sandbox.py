@@ -44,6 +44,16 @@ _STALLED_SECONDS = 120.0
 """Without a byte, so long a child is waited for that uses no time: for a disk or a network."""
 
 _MOST_IDLE = 4
+_MOST_REQUESTS = 64
+"""After so many a child is replaced, with all that its libraries have kept."""
+
+_ENVIRONMENT = {
+    "PYTHONSAFEPATH": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    # glibc reserves 64 MB of addresses for each thread that decodes, up to eight a core: with
+    # them a child would be at its limit without any memory in use.
+    "MALLOC_ARENA_MAX": "2",
+}
 
 
 def probe(path: Path, track: int | None) -> AudioInfo:
@@ -114,10 +124,11 @@ class _Child:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             cwd=os.path.abspath(os.sep),
-            env=os.environ | {"PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+            env=os.environ | _ENVIRONMENT,
             **apart,
         )
         self.deadline: float | None = None
+        self.requests = 0
         self._allowed = _STALLED_SECONDS
         self._stalled = False
         self._header = b""
@@ -132,6 +143,7 @@ class _Child:
 
     def ask(self, path: Path, request: dict[str, Any]) -> None:
         """Send a request."""
+        self.requests += 1
         size = 0
         with contextlib.suppress(OSError):
             size = path.stat().st_size
@@ -251,7 +263,8 @@ class _Children:
     def give(self, one: _Child, *, reusable: bool) -> None:
         """Take a child back."""
         with self._guard:
-            if reusable and one.lives and len(self._idle) < _MOST_IDLE:
+            fresh = one.requests < _MOST_REQUESTS and len(self._idle) < _MOST_IDLE
+            if reusable and one.lives and fresh:
                 self._idle.append(one)
                 return
             self._all.discard(one)
