@@ -44,8 +44,6 @@ _STALLED_SECONDS = 120.0
 """Without a byte, so long a child is waited for that uses no time: for a disk or a network."""
 
 _MOST_IDLE = 4
-_MOST_REQUESTS = 64
-"""After so many a child is replaced, with all that its libraries have kept."""
 
 _ENVIRONMENT = {
     "PYTHONSAFEPATH": "1",
@@ -128,7 +126,6 @@ class _Child:
             **apart,
         )
         self.deadline: float | None = None
-        self.requests = 0
         self._allowed = _STALLED_SECONDS
         self._stalled = False
         self._header = b""
@@ -143,7 +140,6 @@ class _Child:
 
     def ask(self, path: Path, request: dict[str, Any]) -> None:
         """Send a request."""
-        self.requests += 1
         size = 0
         with contextlib.suppress(OSError):
             size = path.stat().st_size
@@ -263,8 +259,7 @@ class _Children:
     def give(self, one: _Child, *, reusable: bool) -> None:
         """Take a child back."""
         with self._guard:
-            fresh = one.requests < _MOST_REQUESTS and len(self._idle) < _MOST_IDLE
-            if reusable and one.lives and fresh:
+            if reusable and one.lives and len(self._idle) < _MOST_IDLE:
                 self._idle.append(one)
                 return
             self._all.discard(one)
