@@ -203,6 +203,12 @@ else:
                 resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
     def _memory() -> int:
-        """Tell how much memory the process has had at most."""
+        """Tell how much memory the process has; where that cannot be read, has had at most.
+
+        Linux counts what its parent had when it was started into what a process has had at most:
+        getrusage(2) tells of the process, not of the program.
+        """
+        with contextlib.suppress(OSError, ValueError), open("/proc/self/statm") as pages:
+            return int(pages.read().split()[1]) * resource.getpagesize()
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -45,14 +45,6 @@ _STALLED_SECONDS = 120.0
 
 _MOST_IDLE = 4
 
-_ENVIRONMENT = {
-    "PYTHONSAFEPATH": "1",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    # glibc reserves 64 MB of addresses for each thread that decodes, up to eight a core: with
-    # them a child would be at its limit without any memory in use.
-    "MALLOC_ARENA_MAX": "2",
-}
-
 
 def probe(path: Path, track: int | None) -> AudioInfo:
     """Do as `samples.probe` in a child.
@@ -122,7 +114,7 @@ class _Child:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             cwd=os.path.abspath(os.sep),
-            env=os.environ | _ENVIRONMENT,
+            env=os.environ | {"PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"},
             **apart,
         )
         self.deadline: float | None = None

@@ -39,6 +39,26 @@ def children() -> list[int]:
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 
+def test_a_process_with_much_memory_reads_as_well(tmp_path: Path) -> None:
+    """What a parent has must not count as its child's: a child would be over its limit at birth."""
+    soundfile.write(tmp_path / "long.wav", np.zeros(60 * RATE), RATE)
+    program = f"""
+import sys, time
+import numpy as np
+from speakup.media.recording import read_blocks
+
+held = np.ones({child.MOST_BYTES} // 8 + 10_000_000)
+done = 0
+for block in read_blocks(sys.argv[1]):
+    done += block.shape[1]
+    time.sleep(0.02)  # so that the child is looked at
+print(done)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "long.wav")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == (str(60 * RATE), "")
+
+
 @pytest.mark.parametrize(
     "content", [adx_without_blocks(), *(quicktime_with_layout(k << 16 | 6) for k in (124, 126))]
 )
