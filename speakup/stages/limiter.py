@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -220,17 +218,6 @@ class LimitedLoudness:
     def close(self) -> None:
         """Drop what was kept."""
         self._spool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _measured(self, blocks: Iterable[Float32], threshold: float) -> Iterator[Float32]:
         """Yield (peak, weighted energy, energy) of the steps, `(3, N)`, frame by frame."""

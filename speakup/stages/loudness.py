@@ -7,6 +7,7 @@ a stereo file reads 3 LU more than the mono file, so at one target its channels 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -155,8 +156,8 @@ def settle_gain(
     if overshoot <= 0.0 or math.isinf(meter.integrated_lufs()) or plan.gain_db >= MAX_GAIN_DB:
         return plan
     most_db = plan.gain_db + _MAX_CORRECTION_DB
-    with LimitedLoudness(
-        meter.sample_rate, meter.channels, target.true_peak_dbtp, most_db, read()
+    with contextlib.closing(
+        LimitedLoudness(meter.sample_rate, meter.channels, target.true_peak_dbtp, most_db, read())
     ) as limited:
 
         def missing_db(added_db: float) -> float:

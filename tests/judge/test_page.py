@@ -6,13 +6,12 @@ import re
 import stat
 from base64 import b64decode
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
-import soundfile
 from numpy.typing import NDArray
+from signals import RATE, bursts, noise, tone, write
 
 from speakup.config import Config
 from speakup.errors import ConfigError, InputError, OutputError
@@ -22,29 +21,6 @@ from speakup.judge.page import write_report
 from speakup.judge.plot import write_plot, write_spectrograms
 from speakup.media import recording
 from speakup.result import Result, StageReport, duration
-
-RATE = 44_100
-Signal = NDArray[np.floating[Any]]
-
-
-def write(path: Path, samples: Signal, rate: int = RATE, subtype: str = "FLOAT") -> Path:
-    soundfile.write(path, samples.T if samples.ndim == 2 else samples, rate, subtype=subtype)
-    return path
-
-
-def noise(seconds: float, rms: float, seed: int = 0, rate: int = RATE) -> Signal:
-    return np.random.default_rng(seed).standard_normal(round(seconds * rate)) * rms
-
-
-def tone(seconds: float, peak: float, hertz: float = 997.0) -> Signal:
-    return peak * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)
-
-
-def bursts(seconds: float, rms: float) -> Signal:
-    """Imitate speech's rhythm: noise that comes and goes, silent in half of the time."""
-    sound = noise(seconds, 1.0, seed=7)
-    sound *= np.sin(np.pi * np.arange(len(sound)) / RATE / 0.4).clip(0, None)
-    return sound * rms / np.sqrt(np.mean(sound**2))
 
 
 def test_lengths_are_written_as_on_a_clock() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from scipy.signal import lfilter
@@ -48,7 +50,9 @@ def test_the_loudness_is_that_behind_gain_and_limiter(name: str) -> None:
     signal, rate = SOUNDS[name]
     least = CEILING_DBTP - measured(signal, rate).true_peak_dbtp()
     blocks = np.array_split(signal, 7, axis=1)
-    with LimitedLoudness(rate, len(signal), CEILING_DBTP, least + 12.0, blocks) as limited:
+    with contextlib.closing(
+        LimitedLoudness(rate, len(signal), CEILING_DBTP, least + 12.0, blocks)
+    ) as limited:
         for gain_db in (least - 6.0, least + 3.0, least + 12.0):
             limiter = Limiter(rate, len(signal), CEILING_DBTP)
             louder = signal * np.float32(10.0 ** (gain_db / 20.0))
@@ -61,7 +65,7 @@ def test_the_loudness_is_that_behind_gain_and_limiter(name: str) -> None:
 @pytest.mark.parametrize("samples", [0, 1, 10, 3_000])
 def test_too_short_or_silent_has_no_loudness(samples: int) -> None:
     short = np.full((1, samples), 0.5, np.float32)
-    with LimitedLoudness(8_000, 1, CEILING_DBTP, 6.0, [short]) as limited:
+    with contextlib.closing(LimitedLoudness(8_000, 1, CEILING_DBTP, 6.0, [short])) as limited:
         lufs, rms_dbfs = limited.after(3.0)
     assert lufs == -np.inf
     assert rms_dbfs == pytest.approx(-3.02 if samples else -np.inf, abs=0.01)
