@@ -210,13 +210,13 @@ def test_a_page_that_is_there_is_kept_unless_it_is_to_be_replaced(
     recordings: tuple[Path, Path], tmp_path: Path
 ) -> None:
     pytest.importorskip("PIL")
-    for write, name in ((write_report, "page.html"), (write_spectrograms, "picture.png")):
+    for make, name in ((write_report, "page.html"), (write_spectrograms, "picture.png")):
         place = tmp_path / name
         place.write_text("mine")
         with pytest.raises(OutputError, match="Set `overwrite` to replace it"):
-            write(*recordings, place)
+            make(*recordings, place)
         assert place.read_text() == "mine"
-        write(*recordings, place, overwrite=True)
+        make(*recordings, place, overwrite=True)
         assert b"mine" not in place.read_bytes()[:100]
 
 
